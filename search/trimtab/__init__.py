@@ -1,0 +1,1 @@
+"""The face: spec, plan, controller, frontier maths, selection, emission, command line."""

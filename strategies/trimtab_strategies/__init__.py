@@ -1,0 +1,1 @@
+"""Strategies, the cost model and the elastic model."""
