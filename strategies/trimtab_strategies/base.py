@@ -1,0 +1,158 @@
+"""The contract of a strategy: what it lets the search choose, what it costs, how it is applied.
+
+This module is free of torch, so that a spec can be validated and a plan drawn without it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trimtab_strategies.cost import EncoderShape, LengthHistogram
+
+if TYPE_CHECKING:
+    import torch
+
+    from trimtab_strategies.elastic import TrimtabForSequenceClassification
+
+Value = bool | int | float | str
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(stage, done, total)``; cheap, may be called for every batch."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One training-time choice of a strategy, with everything the search needs to know of it.
+
+    Either ``values`` lists what may be chosen, or ``low`` and ``high`` (both included) bound a
+    float. A choice with ``requires`` exists only where the named other choice has that value.
+
+    Raises:
+        ValueError: if the default is not among the values or outside the range.
+    """
+
+    name: str
+    default: Value
+    help: str
+    values: tuple[Value, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    requires: tuple[tuple[str, Value], ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.values is None) == (self.low is None or self.high is None):
+            raise ValueError(f"choice {self.name!r} must have either values or low and high")
+        if not self.admits(self.default):
+            raise ValueError(f"the default of choice {self.name!r} must be one it admits")
+
+    def admits(self, value: object) -> bool:
+        """Tells whether ``value`` may be chosen; ``1`` is not ``True`` here."""
+        if self.values is not None:
+            return any(type(value) is type(v) and value == v for v in self.values)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        assert self.low is not None and self.high is not None
+        return self.low <= value <= self.high
+
+    def is_active(self, choices: Mapping[str, Value]) -> bool:
+        """Tells whether this choice exists beside the other ``choices``."""
+        return all(choices.get(name) == value for name, value in self.requires)
+
+
+@dataclass(frozen=True)
+class CostRange:
+    """The mean FLOPs per sample that a strategy can reach on one model and workload."""
+
+    low_flops: float
+    high_flops: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The training rows that a strategy may look at, already tokenised.
+
+    ``batches(size, batch_size)`` gives length-sorted batches of the first ``size`` rows of one
+    seeded order, so that a larger calibration set contains every smaller one. Each batch is a
+    dict of tensors on the model's device: ``input_ids``, ``attention_mask`` and ``labels``, with
+    ``token_type_ids`` where the model has them.
+    """
+
+    n_rows: int
+    histogram: LengthHistogram
+    batches: Callable[[int, int], Sequence[Mapping[str, torch.Tensor]]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One compressed model that a strategy made, with the choices that make it again."""
+
+    model: TrimtabForSequenceClassification
+    choices: Mapping[str, Value]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Strategy(ABC):
+    """One way to make a Transformer cheaper.
+
+    A strategy is stateless; one instance serves every trial. ``name`` is the word in specs and
+    recipes. ``version`` is part of every artifact's name: raise it when the same inputs give
+    another result, so that old artifacts are not mistaken for new ones.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    summary: ClassVar[str]
+    choices: ClassVar[tuple[Choice, ...]]
+    statistics_choices: ClassVar[tuple[str, ...]] = ()
+    """The names of the choices that ``prepare`` depends on."""
+
+    @abstractmethod
+    def reach(self, shape: EncoderShape, histogram: LengthHistogram) -> CostRange:
+        """Tells what costs can be reached, before anything is trained or measured.
+
+        Called by ``plan``; must not import torch.
+        """
+
+    def prepare(
+        self,
+        model: TrimtabForSequenceClassification,
+        calibration: Calibration,
+        choices: Mapping[str, Value],
+        progress: Progress,
+    ) -> Mapping[str, torch.Tensor] | None:
+        """Measures what every later ``apply`` with the same ``statistics_choices`` can share.
+
+        The tensors returned are kept as an artifact of their own and handed to ``apply``, also in
+        other trials, studies and after other budgets. ``model`` must come back unchanged.
+        """
+        return None
+
+    @abstractmethod
+    def apply(
+        self,
+        model: TrimtabForSequenceClassification,
+        calibration: Calibration,
+        choices: Mapping[str, Value],
+        statistics: Mapping[str, torch.Tensor] | None,
+        ladder: Sequence[float],
+        progress: Progress,
+    ) -> Iterator[Variant]:
+        """Yields compressed copies of ``model``; called by a worker, once per recipe.
+
+        ``ladder`` holds the costs wanted, as fractions of ``model``'s own mean FLOPs on the
+        calibration's histogram. A strategy that can aim at a cost yields one variant for each,
+        never over it; one that cannot yields a single variant. ``model`` must not be changed.
+        """
+
+
+def default_choices(strategy: Strategy) -> dict[str, Value]:
+    """Gives the published or recommended setting of every active choice."""
+    return active_choices(strategy, {choice.name: choice.default for choice in strategy.choices})
+
+
+def active_choices(strategy: Strategy, choices: Mapping[str, Value]) -> dict[str, Value]:
+    """Drops the choices that have no meaning beside the others, so that equal work has one name."""
+    return {c.name: choices[c.name] for c in strategy.choices if c.is_active(choices)}

@@ -1,0 +1,68 @@
+"""The configuration of an elastic encoder: widths layer by layer, in one family-neutral form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PretrainedConfig
+
+
+class TrimtabConfig(PretrainedConfig):  # type: ignore[misc]
+    """Describes an encoder whose layers may each keep another number of heads and filters.
+
+    ``heads_per_layer[l]`` heads of ``head_dim`` and ``filters_per_layer[l]`` feed-forward filters
+    are left in layer ``l``; both may be 0, and then only the sub-layer's bias, residual and norm
+    remain. ``family`` names the stock architecture that the weights came from. Two switches carry
+    all that tells the families apart: ``positions_skip_padding`` (RoBERTa numbers real tokens only,
+    after the padding id) and ``dropout_before_head`` (RoBERTa drops out in front of the head, too).
+    """
+
+    model_type = "trimtab"
+
+    def __init__(
+        self,
+        family: str = "bert",
+        vocab_size: int = 30522,
+        hidden_size: int = 768,
+        head_dim: int = 64,
+        heads_per_layer: list[int] | None = None,
+        filters_per_layer: list[int] | None = None,
+        max_position_embeddings: int = 512,
+        type_vocab_size: int = 2,
+        layer_norm_eps: float = 1e-12,
+        hidden_act: str = "gelu",
+        hidden_dropout_prob: float = 0.1,
+        attention_probs_dropout_prob: float = 0.1,
+        classifier_dropout: float | None = None,
+        initializer_range: float = 0.02,
+        pad_token_id: int = 0,
+        positions_skip_padding: bool = False,
+        dropout_before_head: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.family = family
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.head_dim = head_dim
+        self.heads_per_layer = list(heads_per_layer if heads_per_layer is not None else [12] * 12)
+        self.filters_per_layer = list(
+            filters_per_layer if filters_per_layer is not None else [3072] * 12
+        )
+        if len(self.heads_per_layer) != len(self.filters_per_layer):
+            raise ValueError(
+                "heads_per_layer and filters_per_layer must have one entry for each layer, but got "
+                f"{len(self.heads_per_layer)} and {len(self.filters_per_layer)} entries"
+            )
+        self.num_hidden_layers = len(self.heads_per_layer)
+        self.max_position_embeddings = max_position_embeddings
+        self.type_vocab_size = type_vocab_size
+        self.layer_norm_eps = layer_norm_eps
+        self.hidden_act = hidden_act
+        self.hidden_dropout_prob = hidden_dropout_prob
+        self.attention_probs_dropout_prob = attention_probs_dropout_prob
+        self.classifier_dropout = classifier_dropout
+        self.initializer_range = initializer_range
+        self.positions_skip_padding = positions_skip_padding
+        self.dropout_before_head = dropout_before_head
+        kwargs.pop("num_hidden_layers", None)
+        super().__init__(pad_token_id=pad_token_id, **kwargs)

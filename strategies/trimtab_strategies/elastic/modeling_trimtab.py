@@ -1,0 +1,107 @@
+"""The elastic encoder with a classifier: one model class for every family and every width.
+
+Beside a checkpoint this file needs only torch, transformers and its two neighbours, so that the
+checkpoint also loads where trimtab is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from .configuration_trimtab import TrimtabConfig
+from .layers_trimtab import ClassifierHead, ElasticLayer, Embeddings
+
+
+@dataclass
+class Gates:
+    """Factors on every head and filter, layer by layer: 1 keeps it as it is, 0 takes it out.
+
+    ``heads[l]`` is [H_l] or, with a factor for each sample, [B, H_l]; ``filters[l]`` likewise.
+    This is the masked model: the plain form that a sliced model must agree with.
+    """
+
+    heads: Sequence[torch.Tensor]
+    filters: Sequence[torch.Tensor]
+
+
+class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
+    """An encoder whose layers keep uneven numbers of heads and filters, with a classifier."""
+
+    config_class = TrimtabConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+    embeddings: Embeddings
+    head: ClassifierHead
+
+    def __init__(self, config: TrimtabConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.embeddings = Embeddings(config)
+        self.layers = nn.ModuleList(
+            ElasticLayer(config, n_heads, n_filters)
+            for n_heads, n_filters in zip(
+                config.heads_per_layer, config.filters_per_layer, strict=True
+            )
+        )
+        self.head = ClassifierHead(config)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        gates: Gates | None = None,
+        return_dict: bool | None = None,
+        **unused: Any,
+    ) -> SequenceClassifierOutput | tuple[torch.Tensor, ...]:
+        """Classifies ``input_ids`` [B, n] into logits [B, C]; with ``labels`` also the mean loss.
+
+        Raises:
+            TypeError: for an argument that the model does not have. Ignoring one silently would
+                let a mask that is not applied pass for a pruned model.
+        """
+        refused = [
+            name for name, value in unused.items() if value is not None and value is not False
+        ]
+        if refused:
+            raise TypeError(f"the elastic model takes no argument {', '.join(sorted(refused))}")
+        mask = self.key_mask(attention_mask)
+        hidden = self.embeddings(input_ids, token_type_ids)
+        for index, layer in enumerate(self.encoder_layers):
+            hidden = layer(
+                hidden,
+                mask,
+                None if gates is None else gates.heads[index],
+                None if gates is None else gates.filters[index],
+            )
+        logits = self.head(hidden)
+        loss = None if labels is None else functional.cross_entropy(logits, labels)
+        if return_dict is False:
+            return (logits,) if loss is None else (loss, logits)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    @property
+    def encoder_layers(self) -> list[ElasticLayer]:
+        """The layers in order."""
+        return list(self.layers)  # type: ignore[arg-type]
+
+    @staticmethod
+    def key_mask(attention_mask: torch.Tensor | None) -> torch.Tensor | None:
+        """Gives the mask of attention's keys, [B, 1, 1, n] of bool, or None when nothing is padded.
+
+        Without a mask the fused kernels are faster, and length-sorted batches often need none.
+        """
+        if attention_mask is None or bool(attention_mask.all()):
+            return None
+        return attention_mask[:, None, None, :].bool()

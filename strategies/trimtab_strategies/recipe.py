@@ -1,0 +1,71 @@
+"""Recipes: ordered steps of strategy and choices, and the keys that name what they make.
+
+A key is a hash of everything that decides a result, so equal keys mean equal work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trimtab_strategies.base import Value
+
+
+@dataclass(frozen=True)
+class Step:
+    """One strategy with its choices, in a recipe."""
+
+    strategy: str
+    choices: tuple[tuple[str, Value], ...]
+
+    @classmethod
+    def of(cls, strategy: str, choices: Mapping[str, Value]) -> Step:
+        """Builds a step whose choices are in one canonical order."""
+        return cls(strategy, tuple(sorted(choices.items())))
+
+    @property
+    def choices_dict(self) -> dict[str, Value]:
+        """The choices as a mapping."""
+        return dict(self.choices)
+
+    def with_choices(self, **more: Value) -> Step:
+        """Gives the same step with further choices, such as the rung of a ladder."""
+        return Step.of(self.strategy, {**self.choices_dict, **more})
+
+
+Recipe = tuple[Step, ...]
+
+
+def to_plain(recipe: Sequence[Step]) -> list[dict[str, Any]]:
+    """Gives a recipe as JSON-able values, as it stands in tables and output."""
+    return [{"strategy": step.strategy, "choices": step.choices_dict} for step in recipe]
+
+
+def from_plain(plain: Sequence[Mapping[str, Any]]) -> Recipe:
+    """Reads a recipe back from its plain values."""
+    return tuple(Step.of(step["strategy"], step["choices"]) for step in plain)
+
+
+def stable_key(*parts: Any) -> str:
+    """Names JSON-able parts by 32 hexadecimal digits that are the same in every process."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def describe(plain: Sequence[Mapping[str, Any]]) -> str:
+    """Writes a plain recipe on one line, for tables: ``fisher(calibration=512, …)``."""
+    if not plain:
+        return "dense"
+    return " + ".join(
+        f"{step['strategy']}({', '.join(f'{k}={_short(v)}' for k, v in step['choices'].items())})"
+        for step in plain
+    )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

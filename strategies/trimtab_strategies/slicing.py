@@ -1,0 +1,90 @@
+"""Physical removal: from a masked elastic model to a smaller one with the same logits."""
+
+from __future__ import annotations
+
+import torch
+
+from trimtab_strategies.cost import EncoderShape
+from trimtab_strategies.elastic import (
+    ElasticLayer,
+    Gates,
+    TrimtabConfig,
+    TrimtabForSequenceClassification,
+)
+
+
+def shape_of(config: TrimtabConfig) -> EncoderShape:
+    """Gives the widths of an elastic model, as the cost model wants them."""
+    return EncoderShape(
+        config.hidden_size,
+        config.head_dim,
+        tuple(config.heads_per_layer),
+        tuple(config.filters_per_layer),
+    )
+
+
+def ones_like_gates(model: TrimtabForSequenceClassification) -> Gates:
+    """Gives gates that keep every head and filter as it is."""
+    config, like = model.config, model.head.out.weight
+    return Gates(
+        [like.new_ones(count) for count in config.heads_per_layer],
+        [like.new_ones(count) for count in config.filters_per_layer],
+    )
+
+
+@torch.no_grad()
+def slice_model(
+    model: TrimtabForSequenceClassification, gates: Gates
+) -> TrimtabForSequenceClassification:
+    """Builds the smaller model that equals ``model`` run under ``gates``, in eval mode.
+
+    Heads and filters with a gate of exactly 0 are taken out; any other gate is folded into the
+    projection behind it (columns of ``attention_out`` and ``down``). Biases of those projections
+    stay as they are: a sub-layer with nothing left still adds its bias. The new model shares no
+    memory with the old one.
+    """
+    kept_heads = [torch.nonzero(gate).flatten() for gate in gates.heads]
+    kept_filters = [torch.nonzero(gate).flatten() for gate in gates.filters]
+    config = TrimtabConfig.from_dict(model.config.to_dict())
+    config.heads_per_layer = [len(kept) for kept in kept_heads]
+    config.filters_per_layer = [len(kept) for kept in kept_filters]
+    small: TrimtabForSequenceClassification = TrimtabForSequenceClassification(config)
+    small.to(model.device, model.dtype)
+    small.embeddings.load_state_dict(model.embeddings.state_dict())
+    small.head.load_state_dict(model.head.state_dict())
+    for index, layer in enumerate(small.encoder_layers):
+        source = model.encoder_layers[index]
+        _copy_layer(source, layer)
+        _copy_heads(source, layer, kept_heads[index], gates.heads[index])
+        _copy_filters(source, layer, kept_filters[index], gates.filters[index])
+    small.eval()
+    return small
+
+
+def _copy_layer(source: ElasticLayer, target: ElasticLayer) -> None:
+    """Copies what no width changes: both norms and the biases of the outgoing projections."""
+    target.attention_norm.load_state_dict(source.attention_norm.state_dict())
+    target.output_norm.load_state_dict(source.output_norm.state_dict())
+    target.attention_out.bias.copy_(source.attention_out.bias)
+    target.down.bias.copy_(source.down.bias)
+
+
+def _copy_heads(
+    source: ElasticLayer, target: ElasticLayer, kept: torch.Tensor, gates: torch.Tensor
+) -> None:
+    width = torch.arange(source.head_dim, device=kept.device)
+    rows = (kept[:, None] * source.head_dim + width).flatten()
+    for name in ("query", "key", "value"):
+        getattr(target, name).weight.copy_(getattr(source, name).weight[rows])
+        getattr(target, name).bias.copy_(getattr(source, name).bias[rows])
+    scale = gates[kept].repeat_interleave(source.head_dim)
+    target.attention_out.weight.copy_(source.attention_out.weight[:, rows] * scale)
+
+
+def _copy_filters(
+    source: ElasticLayer, target: ElasticLayer, kept: torch.Tensor, gates: torch.Tensor
+) -> None:
+    # Never folded into `up`: the activation behind it is not linear.
+    target.up.weight.copy_(source.up.weight[kept])
+    target.up.bias.copy_(source.up.bias[kept])
+    target.down.weight.copy_(source.down.weight[:, kept] * gates[kept])
