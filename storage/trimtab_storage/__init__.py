@@ -1,1 +1,93 @@
-"""The database and the artifact files."""
+"""The database of a search and the files of its artifacts.
+
+Takes and gives plain rows. The names below are imported when they are first used, so a worker
+process that only saves artifact files does not load a database library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trimtab_storage.artifacts import ArtifactFiles, StoredFile
+    from trimtab_storage.errors import (
+        ArtifactError,
+        DatabaseBusyError,
+        DiskFullError,
+        DuplicateRecipeError,
+        ForkedStoreError,
+        InvalidValueError,
+        LeaseHeldError,
+        LeaseLostError,
+        SchemaError,
+        StaleResultError,
+        StorageError,
+        TrialStateError,
+        UnknownRowError,
+    )
+    from trimtab_storage.frames import points_frame, trials_frame
+    from trimtab_storage.invariants import check_invariants
+    from trimtab_storage.reader import Reader
+    from trimtab_storage.rows import (
+        ArtifactRow,
+        Cost,
+        EventRow,
+        Lease,
+        NewArtifact,
+        NewPoint,
+        PointRow,
+        Split,
+        StudyRow,
+        StudyState,
+        TrialRow,
+        TrialState,
+    )
+    from trimtab_storage.store import Store
+
+__all__ = [
+    "ArtifactError",
+    "ArtifactFiles",
+    "ArtifactRow",
+    "Cost",
+    "DatabaseBusyError",
+    "DiskFullError",
+    "DuplicateRecipeError",
+    "EventRow",
+    "ForkedStoreError",
+    "InvalidValueError",
+    "Lease",
+    "LeaseHeldError",
+    "LeaseLostError",
+    "NewArtifact",
+    "NewPoint",
+    "PointRow",
+    "Reader",
+    "SchemaError",
+    "Split",
+    "StaleResultError",
+    "StorageError",
+    "Store",
+    "StoredFile",
+    "StudyRow",
+    "StudyState",
+    "TrialRow",
+    "TrialState",
+    "TrialStateError",
+    "UnknownRowError",
+    "check_invariants",
+    "points_frame",
+    "trials_frame",
+]
+
+# From light to heavy: a name is looked for in the first ones before the last ones are loaded.
+_HOMES = ("errors", "rows", "artifacts", "frames", "invariants", "reader", "store")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(f"{__name__}.{home}")
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

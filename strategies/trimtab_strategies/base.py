@@ -27,7 +27,8 @@ class Choice:
     """One training-time choice of a strategy, with everything the search needs to know of it.
 
     Either ``values`` lists what may be chosen, or ``low`` and ``high`` (both included) bound a
-    float. A choice with ``requires`` exists only where the named other choice has that value.
+    float. A choice with ``requires`` exists only where the named other choice has that value. One
+    that ``counts_rows`` is a number of training rows: values past the rows there are say nothing.
 
     Raises:
         ValueError: if the default is not among the values or outside the range.
@@ -41,6 +42,7 @@ class Choice:
     high: float | None = None
     log: bool = False
     requires: tuple[tuple[str, Value], ...] = ()
+    counts_rows: bool = False
 
     def __post_init__(self) -> None:
         if (self.values is None) == (self.low is None or self.high is None):

@@ -38,6 +38,7 @@ class FisherStrategy(Strategy):
             2048,
             "training rows that gradients and mask tuning look at",
             values=(256, 512, 1024, 2048),
+            counts_rows=True,
         ),
         Choice(
             "rearrange",

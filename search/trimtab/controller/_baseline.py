@@ -1,0 +1,121 @@
+"""The start of every study: survey the data and the model, then measure the dense baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trimtab.controller._limits import finetune_of, limits_of
+from trimtab.controller._points import PointMaker
+from trimtab.controller._session import Session
+from trimtab.errors import StudyChangedError
+from trimtab.forge import baseline_key, measurement_name, new_artifact, stored_measurement
+from trimtab.selection import is_feasible
+from trimtab_workers.jobs import (
+    BaselineJob,
+    BaselineResult,
+    MeasureJob,
+    Measurement,
+    Survey,
+    SurveyJob,
+)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The dense model of a study and what it was measured to be and cost."""
+
+    key: str
+    survey: Survey
+    measurement: Measurement
+
+
+def establish_baseline(session: Session) -> Baseline:
+    """Surveys, makes or finds the dense model, measures it, and sets the session's limits.
+
+    Raises:
+        InputError: if the data or the model cannot be worked with.
+        StudyChangedError: if their contents are not those that the study began with.
+    """
+    survey: Survey = session.runner.run(SurveyJob(session.place), "reading data and model")
+    _check_unchanged(session, survey)
+    _say_what_was_found(session, survey)
+    task = session.place.task
+    key = baseline_key(survey, task, finetune_of(session.spec))
+    measurement = _make_or_find(session, survey, key)
+    session.baseline = {
+        "metric": measurement.metric,
+        "flops": measurement.flops,
+        "params": measurement.params,
+        "latency_ms": None,
+        "n": measurement.n,
+        "artifact": key,
+    }
+    session.limits = limits_of(session.spec, measurement.metric)
+    _record(session, Baseline(key, survey, measurement))
+    return Baseline(key, survey, measurement)
+
+
+def _check_unchanged(session: Session, survey: Survey) -> None:
+    now = {"model": survey.model_fingerprint, "data": survey.data_fingerprint}
+    known = session.study.fingerprint
+    changed = [name for name in now if name in known and known[name] != now[name]]
+    if changed:
+        raise StudyChangedError(
+            session.spec.name, [f"the contents of the {name} files" for name in changed]
+        )
+    session.study = session.store.update_study(session.lease, fingerprint={**known, **now})
+
+
+def _say_what_was_found(session: Session, survey: Survey) -> None:
+    session.reporter.note(
+        f"{survey.n_train:,} training rows, {survey.n_search:,} to decide on, "
+        f"{survey.n_certify:,} to certify; {len(survey.labels)} classes; "
+        f"{survey.histogram.mean:.0f} tokens on average"
+    )
+    if survey.n_truncated:
+        session.reporter.note(
+            f"{survey.n_truncated:,} of {survey.n_rows:,} rows are longer than "
+            f"{survey.longest_allowed} tokens and were cut there"
+        )
+
+
+def _make_or_find(session: Session, survey: Survey, key: str) -> Measurement:
+    store, place = session.store, session.place
+    name = measurement_name(place.task.metric, survey.data_fingerprint, "search")
+    row = store.artifact(key)
+    if row is not None and row.path is not None:
+        session.reused += 1
+        known = stored_measurement(row, name)
+        if known is not None:
+            return known
+        measured: Measurement = session.runner.run(
+            MeasureJob(place, key, "search"), "measuring the baseline"
+        )
+        return measured
+    made: BaselineResult = session.runner.run(
+        BaselineJob(place, key, finetune_of(session.spec)),
+        "measuring the baseline" if survey.has_head else "fine-tuning the baseline",
+    )
+    if made.finetuning is not None:
+        scores = ", ".join(f"{score:.4f}" for score in made.finetuning["held_out"])
+        session.reporter.note(
+            f"fine-tuned in {made.seconds:.0f} s; {place.task.metric} on rows held out of the "
+            f"training file, by epoch: {scores} (epoch {made.finetuning['best_epoch']} kept)"
+        )
+    artifact = new_artifact(
+        key, "baseline", None, [], None, made.stored, made.measurement, name, made.seconds
+    )
+    store.record_artifact(session.lease, artifact)
+    return made.measurement
+
+
+def _record(session: Session, baseline: Baseline) -> None:
+    """Writes the baseline as a point and judges all points by the limits of this run's spec."""
+    assert session.limits is not None
+    limits, store, lease = session.limits, session.store, session.lease
+    store.update_study(
+        lease, baseline=session.baseline, limits={k: v for k, v in vars(limits).items()}
+    )
+    maker = PointMaker(baseline.measurement, limits)
+    store.add_points(lease, [maker.point(baseline.key, [], baseline.measurement)])
+    store.refresh_feasible(lease, lambda point: is_feasible(point, limits))

@@ -1,0 +1,98 @@
+"""One whole run: from a spec to a frontier and a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trimtab.controller._baseline import Baseline, establish_baseline
+from trimtab.controller._report import Reporter
+from trimtab.controller._session import Session, Stop, open_session
+from trimtab.controller._space import RecipeSpace
+from trimtab.controller._trials import TrialLoop
+from trimtab.emission import Emission, emit_checkpoint
+from trimtab.errors import NothingFinishedError
+from trimtab.forge import Forge
+from trimtab.selection import Choice, choose
+from trimtab.spec import Spec
+from trimtab_storage import PointRow, Store, StudyState, TrialState
+from trimtab_workers.executors import Executor
+
+CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run ended with: the chosen point, and the checkpoint that was written of it."""
+
+    study: str
+    choice: Choice[PointRow]
+    emission: Emission
+
+
+def run_study(
+    spec: Spec,
+    store: Store,
+    make_executor: Callable[[], Executor],
+    reporter: Reporter,
+    stop: Stop = lambda: False,
+) -> RunResult:
+    """Runs or continues the study of a spec, and writes its best checkpoint.
+
+    What is measured is recorded at once, so whatever ends this run, the same call goes on from
+    there. Without a point that meets the limits the closest one is delivered.
+
+    Raises:
+        InputError: if the spec, the data or the model cannot be worked with.
+        NothingFinishedError: if no trial gave a result.
+        InterruptedStudyError: if ``stop`` said so.
+        StorageError: if another controller holds the study, or took it over.
+    """
+    with open_session(spec, store, reporter, stop) as session:
+        try:
+            with make_executor() as executor:
+                session.use(executor)
+                baseline = establish_baseline(session)
+                TrialLoop(session, baseline, _space(session, baseline)).run()
+                result = _deliver(session, baseline)
+        except BaseException:
+            session.save(StudyState.INTERRUPTED)
+            raise
+        counts = store.trial_counts(session.study.id)
+        is_done = counts[TrialState.WAITING] + counts[TrialState.RUNNING] == 0
+        session.save(StudyState.FINISHED if is_done else StudyState.INTERRUPTED)
+        return result
+
+
+def _space(session: Session, baseline: Baseline) -> RecipeSpace:
+    pins = {entry.name: entry.pins for entry in session.spec.search.strategies}
+    return RecipeSpace(pins, baseline.survey.n_train)
+
+
+def _deliver(session: Session, baseline: Baseline) -> RunResult:
+    counts = session.store.trial_counts(session.study.id)
+    if counts[TrialState.COMPLETE] == 0:
+        raise NothingFinishedError(
+            f"no trial of study {session.spec.name!r} gave a result ({counts['failed']} failed): "
+            "`trimtab trials --failed` says why; the same command goes on"
+        )
+    assert session.limits is not None
+    choice = choose(session.points(), session.limits)
+    forge = Forge(
+        session.store,
+        session.place,
+        baseline.survey.data_fingerprint,
+        session.runner.run,
+        session.lease,
+    )
+    emission = emit_checkpoint(
+        session.store,
+        session.study.name,
+        choice,
+        forge,
+        Path(session.spec.output) / CHECKPOINT,
+        max_drop=session.limits.max_drop,
+        force=True,
+    )
+    return RunResult(session.study.name, choice, emission)

@@ -1,0 +1,72 @@
+"""Single jobs, run to their end: a crashed worker is tried again, anything else is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from trimtab.controller._report import RunningJob
+from trimtab.errors import InputError, JobError
+from trimtab_workers.executors import Executor, Failure, Job
+
+MAX_ATTEMPTS = 3
+POLL_S = 0.5
+
+
+class JobRunner:
+    """Keeps the labels of what runs on an executor, and waits for single jobs.
+
+    ``tick`` is called at least twice a second while a job is awaited; what it raises ends the
+    wait.
+    """
+
+    def __init__(self, executor: Executor, tick: Callable[[], None]) -> None:
+        self.executor = executor
+        self._tick = tick
+        self._labels: dict[int, str] = {}
+
+    def submit(self, job: Job, label: str, *, timeout_s: float | None = None) -> int:
+        """Queues a job under a label that people understand."""
+        ticket = self.executor.submit(job, timeout_s=timeout_s)
+        self._labels[ticket] = label
+        return ticket
+
+    def forget(self, ticket: int) -> None:
+        """Takes a finished job off the list of running ones."""
+        self._labels.pop(ticket, None)
+
+    def running(self) -> Sequence[RunningJob]:
+        """Lists what runs now; any thread may ask."""
+        progress = self.executor.progress()
+        labels = sorted(self._labels.copy().items())
+        return [RunningJob(label, progress.get(ticket)) for ticket, label in labels]
+
+    def run(self, job: Job, label: str) -> Any:
+        """Runs one job to its end and gives its value.
+
+        Raises:
+            InputError: with the job's own words, if the user's data or model is to blame.
+            JobError: if it failed otherwise, or its worker crashed again and again.
+        """
+        failure: Failure | None = None
+        for _ in range(MAX_ATTEMPTS):
+            value, failure = self._run_once(job, label)
+            if failure is None:
+                return value
+            if failure.reason != "crashed":
+                break
+        assert failure is not None
+        if failure.reason == "input":
+            raise InputError(failure.message)
+        raise JobError(f"{label} failed ({failure.reason}): {failure.message}\n{failure.detail}")
+
+    def _run_once(self, job: Job, label: str) -> tuple[Any, Failure | None]:
+        ticket = self.submit(job, label)
+        try:
+            while True:
+                for outcome in self.executor.wait(POLL_S):
+                    if outcome.ticket == ticket:
+                        return outcome.value, outcome.failure
+                self._tick()
+        finally:
+            self.forget(ticket)

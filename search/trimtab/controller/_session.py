@@ -1,0 +1,142 @@
+"""A study under control: its row, its lease, and the hands with which the controller works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from trimtab.controller._limits import task_of
+from trimtab.controller._owner import LEASE_TTL_S, LeaseKeeper, is_dead, this_owner
+from trimtab.controller._report import Reporter, Status
+from trimtab.controller._runner import JobRunner
+from trimtab.errors import InterruptedStudyError, StudyChangedError
+from trimtab.selection import Limits, choose
+from trimtab.spec import Spec, changed_fields
+from trimtab_storage import ArtifactFiles, Lease, PointRow, Store, StudyRow
+from trimtab_workers.executors import Executor
+from trimtab_workers.jobs import Workplace
+
+Stop = Callable[[], bool]
+
+
+@dataclass
+class Session:
+    """Everything that the parts of the controller share while they hold a study.
+
+    ``tick`` is called about twice a second by whatever waits; it raises when the lease is lost or
+    the user wants to stop.
+    """
+
+    spec: Spec
+    store: Store
+    study: StudyRow
+    lease: Lease
+    place: Workplace
+    files: ArtifactFiles
+    reporter: Reporter
+    stop: Stop
+    keeper: LeaseKeeper
+    limits: Limits | None = None
+    baseline: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None
+    reused: int = 0
+    runner: JobRunner = field(init=False)
+    _started_s: float = field(default_factory=time.monotonic)
+    _saved_s: float = field(default_factory=time.monotonic)
+
+    def use(self, executor: Executor) -> None:
+        """Takes an executor to run jobs on."""
+        self.runner = JobRunner(executor, self.tick)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds that all runs of this study took so far."""
+        return self.study.elapsed_s + time.monotonic() - self._started_s
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds left of the time that the spec allows."""
+        return self.spec.search.time.seconds - self.elapsed_s
+
+    def tick(self) -> None:
+        """Shows the status, saves the time used, and looks whether to go on."""
+        if self.keeper.error is not None:
+            raise self.keeper.error
+        if self.stop():
+            raise InterruptedStudyError(
+                f"study {self.spec.name!r} was stopped; the same command continues it"
+            )
+        if time.monotonic() - self._saved_s > 5:
+            self.save()
+        self.reporter.update(self.status())
+
+    def save(self, state: str | None = None) -> None:
+        """Writes the time used and, where given, the state."""
+        self._saved_s = time.monotonic()
+        self.store.update_study(self.lease, elapsed_s=self.elapsed_s, state=state)
+
+    def points(self) -> list[PointRow]:
+        """Gives everything measured on the search split."""
+        return self.store.points(self.study.id)
+
+    def refresh_best(self) -> None:
+        """Chooses the best point again, after new ones were recorded."""
+        points = self.points()
+        if self.limits is not None and points:
+            self.best = asdict(choose(points, self.limits).point)
+
+    def status(self) -> Status:
+        """Gives what a status block shows."""
+        return Status(
+            study=self.spec.name,
+            state="running",
+            trials=self.store.trial_counts(self.study.id),
+            wanted_trials=self.spec.search.trials,
+            reused=self.reused,
+            baseline=self.baseline,
+            best=self.best,
+            elapsed_s=self.elapsed_s,
+            remaining_s=max(0.0, self.remaining_s),
+            jobs=self.runner.running,
+        )
+
+
+@contextmanager
+def open_session(spec: Spec, store: Store, reporter: Reporter, stop: Stop) -> Iterator[Session]:
+    """Creates or continues the study of a spec and holds its lease until the end.
+
+    Trials that a lost controller left running wait again, and files that no row knows of are
+    removed.
+
+    Raises:
+        StudyChangedError: if the spec differs in what must not change.
+        LeaseHeldError: if another controller, alive, holds the study.
+    """
+    study = _create_or_check(spec, store)
+    owner = this_owner()
+    lease = store.acquire(study.id, owner, LEASE_TTL_S, is_dead=is_dead)
+    keeper = LeaseKeeper(lambda: store.renew(lease, LEASE_TTL_S), LEASE_TTL_S)
+    try:
+        # The study's number tells our leftovers from those of other studies beside us.
+        files = ArtifactFiles(store.artifact_root, f"study-{study.id}")
+        files.sweep(lambda key: (row := store.artifact(key)) is not None and row.path is not None)
+        store.recover_trials(lease)
+        study = store.update_study(lease, spec=spec.to_plain(), state="running")
+        place = Workplace(task_of(spec), spec.model, files)
+        yield Session(spec, store, study, lease, place, files, reporter, stop, keeper)
+    finally:
+        keeper.stop()
+        if keeper.error is None:
+            store.release(lease)
+
+
+def _create_or_check(spec: Spec, store: Store) -> StudyRow:
+    identity = {"spec": spec.identity()}
+    study = store.create_study(spec.name, spec.to_plain(), identity, {})
+    changed = changed_fields(study.fingerprint["spec"], identity["spec"])
+    if changed:
+        raise StudyChangedError(spec.name, changed)
+    return study

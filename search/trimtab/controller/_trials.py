@@ -1,0 +1,259 @@
+"""The trial loop: recipes are proposed, their missing steps are sent out, results are recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trimtab.controller._baseline import Baseline
+from trimtab.controller._cleanup import drop_weights_off_frontiers
+from trimtab.controller._ladder import budget_rung, ladder
+from trimtab.controller._limits import budget_ratio
+from trimtab.controller._runner import MAX_ATTEMPTS, POLL_S
+from trimtab.controller._sampler import Told, propose
+from trimtab.controller._session import Session
+from trimtab.controller._space import RecipeSpace
+from trimtab.controller._steps import Rungs, Steps
+from trimtab.selection import RecipeScores, recipe_scores
+from trimtab_storage import TrialRow, TrialState
+from trimtab_strategies.recipe import Step, describe, from_plain, stable_key, to_plain
+from trimtab_workers.executors import Failure, Job, Outcome
+from trimtab_workers.jobs import RungResult, StatisticsResult
+
+GRACE_S = 30.0
+"""How long running trials may go on when the time is up."""
+
+N_EXTENDED = 3
+"""How many of the best recipes get a rung of their own for a budget that came later."""
+
+
+@dataclass(eq=False)
+class Run:
+    """A trial under way; ``is_extension`` adds rungs to one that is complete already."""
+
+    trial: TrialRow
+    attempt: int
+    step: Step
+    rungs: Rungs
+    is_extension: bool = False
+    ticket: int | None = None
+    awaits: str | None = None
+    made_statistics: bool = False
+    started_s: float = field(default_factory=time.monotonic)
+
+
+class TrialLoop:
+    """Runs trials until there are enough, the time is up, or nothing new can be proposed."""
+
+    def __init__(self, session: Session, baseline: Baseline, space: RecipeSpace) -> None:
+        assert session.limits is not None
+        self._session, self._space = session, space
+        self._store, self._lease = session.store, session.lease
+        self._limits, self._executor = session.limits, session.runner.executor
+        self._budget = budget_ratio(self._limits, baseline.measurement.flops)
+        self._steps = Steps(session.store, session.place, baseline, self._limits)
+        self._active: list[Run] = []
+        self._making: set[str] = set()
+
+    def run(self) -> None:
+        """Runs until the end; on the way out nothing of ours is left on the executor."""
+        try:
+            self._start_extensions()
+            while True:
+                self._fill()
+                if not self._active:
+                    return
+                if self._session.remaining_s <= 0:
+                    self._wind_down()
+                    return
+                self._turn()
+        finally:
+            for run in self._active:
+                if run.ticket is not None:
+                    self._executor.cancel(run.ticket)
+                    self._session.runner.forget(run.ticket)
+
+    def _turn(self) -> None:
+        for outcome in self._executor.wait(POLL_S):
+            self._handle(outcome)
+        self._session.tick()
+
+    def _wind_down(self) -> None:
+        """Lets what runs finish: within the grace, or, if nothing was measured yet, to its end."""
+        self._session.reporter.note("the time is up; waiting for what is nearly done")
+        until = time.monotonic() + GRACE_S
+        while any(run.ticket is not None for run in self._active):
+            counts = self._store.trial_counts(self._session.study.id)
+            if counts[TrialState.COMPLETE] > 0 and time.monotonic() > until:
+                return
+            self._turn()
+
+    # What to start
+
+    def _fill(self) -> None:
+        while self._has_room() and self._session.remaining_s > 0:
+            trial = self._next_trial()
+            if trial is None:
+                return
+            attempt = self._store.start_trial(self._lease, trial.id)
+            (step,) = from_plain(trial.recipe)
+            rungs = self._steps.rungs(step, ladder(self._budget))
+            self._start(Run(trial, attempt, step, rungs))
+
+    def _has_room(self) -> bool:
+        # A trial that waits for another's statistics takes no slot, but there is no point in
+        # collecting many of those.
+        busy = sum(run.ticket is not None for run in self._active)
+        return busy < self._executor.slots and len(self._active) < 2 * self._executor.slots
+
+    def _next_trial(self) -> TrialRow | None:
+        search = self._session.spec.search
+        trials = self._store.trials(self._session.study.id)
+        waiting = next((trial for trial in trials if trial.state == TrialState.WAITING), None)
+        if waiting is not None or len(trials) >= search.trials:
+            return waiting
+        history = [self._told(trial) for trial in trials]
+        recipe = propose(self._space, history, seed=search.seed, number=len(trials))
+        if recipe is None:
+            return None
+        plain = to_plain(recipe)
+        return self._store.add_trial(self._lease, plain, stable_key(plain))
+
+    def _told(self, trial: TrialRow) -> Told:
+        is_running = trial.state in (TrialState.WAITING, TrialState.RUNNING)
+        return Told(from_plain(trial.recipe), self._scores(trial), is_running)
+
+    def _scores(self, trial: TrialRow) -> RecipeScores | None:
+        if trial.state != TrialState.COMPLETE:
+            return None
+        points = [point for point in self._session.points() if _is_of(point.recipe, trial.recipe)]
+        return recipe_scores(points, self._limits) if points else None
+
+    def _start_extensions(self) -> None:
+        """Gives the best recipes so far a rung that spends exactly this run's budget."""
+        rung = budget_rung(self._budget)
+        if rung is None:
+            return
+        complete = self._store.trials(self._session.study.id, TrialState.COMPLETE)
+        scored = [(trial, self._scores(trial)) for trial in complete]
+        ranked = sorted(
+            (scores.violation, scores.drop, trial.number, trial)
+            for trial, scores in scored
+            if scores is not None
+        )
+        for *_, trial in ranked[:N_EXTENDED]:
+            (step,) = from_plain(trial.recipe)
+            rungs = self._steps.missing(self._steps.rungs(step, (rung,)))
+            if rungs:
+                self._start(Run(trial, trial.attempts, step, rungs, is_extension=True))
+
+    # The steps of one trial
+
+    def _start(self, run: Run) -> None:
+        self._active.append(run)
+        self._advance(run)
+
+    def _advance(self, run: Run) -> None:
+        """Sends out the next missing step, waits for one that is being made, or finishes."""
+        run.awaits = None
+        missing = self._steps.missing(run.rungs)
+        key = self._steps.statistics_key(run.step)
+        if not missing:
+            self._finish(run, [])
+        elif key is None or self._steps.is_kept(key):
+            job = self._steps.ladder_job(run.step, missing)
+            self._submit(run, job, f"{run.step.strategy} at {len(missing)} costs")
+        elif key in self._making:
+            run.awaits = key
+        else:
+            self._making.add(key)
+            job_of_statistics = self._steps.statistics_job(run.step, key)
+            self._submit(run, job_of_statistics, f"{run.step.strategy} statistics")
+
+    def _submit(self, run: Run, job: Job, what: str) -> None:
+        timeout_s = self._session.spec.workers.trial_timeout.seconds
+        label = f"trial {run.trial.number}: {what}"
+        run.ticket = self._session.runner.submit(job, label, timeout_s=timeout_s)
+
+    # What came back
+
+    def _handle(self, outcome: Outcome) -> None:
+        run = next((run for run in self._active if run.ticket == outcome.ticket), None)
+        if run is None:
+            return
+        self._session.runner.forget(outcome.ticket)
+        run.ticket = None
+        if outcome.failure is not None:
+            self._fail(run, outcome.failure)
+        elif isinstance(outcome.value, StatisticsResult):
+            self._keep_statistics(run, outcome.value)
+        else:
+            self._finish(run, outcome.value)
+
+    def _keep_statistics(self, run: Run, made: StatisticsResult) -> None:
+        key = self._steps.statistics_key(run.step)
+        assert key is not None
+        self._store.record_artifact(self._lease, self._steps.statistics_row(run.step, key, made))
+        run.made_statistics = True
+        self._advance(run)
+        self._wake(key)
+
+    def _wake(self, key: str | None) -> None:
+        """Lets those go on who waited for statistics that are made now, or have failed."""
+        self._making.discard(key or "")
+        for waiting in [run for run in self._active if key and run.awaits == key]:
+            self._advance(waiting)
+
+    def _finish(self, run: Run, results: Sequence[RungResult]) -> None:
+        self._active.remove(run)
+        points = self._steps.points(run.step, run.rungs, results)
+        artifacts = [self._steps.model_row(run.step, result) for result in results]
+        reused = len(run.rungs) - len(results)
+        if results and self._steps.statistics_key(run.step) and not run.made_statistics:
+            reused += 1
+        seconds = time.monotonic() - run.started_s
+        if run.is_extension:
+            self._store.update_trial_points(self._lease, run.trial.id, points, artifacts, seconds)
+        else:
+            self._store.complete_trial(
+                self._lease,
+                run.trial.id,
+                run.attempt,
+                points=points,
+                artifacts=artifacts,
+                seconds=seconds,
+                reused=reused,
+                result={"points": len(points), "made": len(results)},
+            )
+        self._session.reused += reused
+        self._session.refresh_best()
+        drop_weights_off_frontiers(self._store, self._session.files)
+
+    def _fail(self, run: Run, failure: Failure) -> None:
+        self._active.remove(run)
+        number, reason = run.trial.number, f"{failure.reason}: {failure.message}"
+        event = {"trial": number, "attempt": run.attempt, "reason": reason}
+        detail = {**event, "detail": failure.detail}
+        self._store.log_event(self._session.study.id, "trial-failed", detail)
+        if run.is_extension:
+            self._session.reporter.note(f"trial {number} could not be extended ({reason})")
+        elif failure.reason == "crashed" and run.attempt < MAX_ATTEMPTS:
+            self._store.requeue_trial(self._lease, run.trial.id, run.attempt, reason)
+            self._session.reporter.note(f"trial {number} lost its worker; it is tried again")
+        else:
+            seconds = time.monotonic() - run.started_s
+            self._store.fail_trial(self._lease, run.trial.id, run.attempt, reason, seconds)
+            shown = describe(run.trial.recipe)
+            self._session.reporter.note(f"trial {number} ({shown}) failed: {reason}")
+        self._wake(self._steps.statistics_key(run.step))
+
+
+def _is_of(point_recipe: Sequence[dict[str, Any]], trial_recipe: Sequence[dict[str, Any]]) -> bool:
+    """Tells whether a point is a rung of a trial's ladder."""
+    bare = [
+        {**step, "choices": {k: v for k, v in step["choices"].items() if k != "constraint"}}
+        for step in point_recipe
+    ]
+    return bare == list(trial_recipe)

@@ -1,0 +1,8 @@
+"""Checkpoints: written in one piece, verified in a fresh process, loaded with one call."""
+
+from __future__ import annotations
+
+from ._emit import Emission, emit_checkpoint
+from ._manifest import CheckpointError, check_files, read_manifest
+
+__all__ = ["CheckpointError", "Emission", "check_files", "emit_checkpoint", "read_manifest"]

@@ -1,0 +1,109 @@
+"""The model card: what a stranger who finds the checkpoint needs to know, from its facts alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from trimtab_strategies.recipe import describe
+
+FRONT = """---
+library_name: transformers
+pipeline_tag: text-classification
+tags: [trimtab, pruned, compressed]
+---
+"""
+
+USE = """## Use
+
+```python
+import trimtab
+
+model = trimtab.load({folder!r})  # checks every file, runs no code from the folder
+```
+
+or, after `import trimtab.hf`, with `AutoModelForSequenceClassification.from_pretrained`. Where
+trimtab is not installed, the code beside the weights loads it: pass `trust_remote_code=True`.
+Only `trimtab.load` and `trimtab verify` check the hashes.
+"""
+
+
+def model_card(facts: dict[str, Any], config: dict[str, Any]) -> str:
+    """Writes the card, in Markdown."""
+    parts = [
+        FRONT,
+        f"# {facts['study']}: compressed by trimtab\n",
+        _summary(facts),
+        USE.format(folder="path/to/this/folder"),
+        _numbers(facts),
+        _shape(config),
+        _making(facts),
+    ]
+    return "\n".join(parts)
+
+
+def _summary(facts: dict[str, Any]) -> str:
+    point, baseline = facts["point"], facts["baseline"]
+    verdict = (
+        "It meets the limits that it was searched for."
+        if facts["feasible"]
+        else "**Nothing that was measured meets the limits; this is the closest point.** "
+        + "; ".join(facts["relaxations"])
+        + "."
+    )
+    return (
+        f"A physically smaller copy of `{facts['model']}` "
+        f"({point['flops_ratio']:.1%} of its FLOPs, {point['params']:,} parameters instead of "
+        f"{baseline['params']:,}). {verdict}\n"
+    )
+
+
+def _numbers(facts: dict[str, Any]) -> str:
+    point, baseline, certified = facts["point"], facts["baseline"], facts["certified"]
+    metric = facts["task"]["metric"]
+    low, high = (f"{100 * end:+.2f}" for end in certified["drop_interval_95"])
+    held = "within the allowed drop" if certified["holds"] else "**over the allowed drop**"
+    return f"""## Numbers
+
+Budget: FLOPs {facts["budget"]["flops"]}, largest drop {facts["max_drop"]}.
+
+| | baseline | this model | drop |
+| --- | --- | --- | --- |
+| {metric} on the {point["n"]} rows that decided | {baseline["metric"]:.4f} \
+| {point["metric"]:.4f} \
+| {100 * point["drop"]:+.2f} pt |
+| {metric} on {certified["n"]} rows that decided nothing | {certified["baseline_metric"]:.4f} \
+| {certified["metric"]:.4f} | {100 * certified["drop"]:+.2f} pt ({low} to {high}), {held} |
+| mean FLOPs per sample | {baseline["flops"]:,.0f} | {point["flops"]:,.0f} | |
+
+FLOPs are those of the encoder's matrix products (1 MAC = 2 FLOPs) at each sample's real length,
+averaged over the validation file; the baseline is the dense model, not padded. The interval is a
+cautious 95 % one, as if the two models had been measured on different rows. So far this study has
+measured {certified["points_certified_so_far"]} point(s) on the rows that decide nothing: the more
+there are, the less each tells.
+"""
+
+
+def _shape(config: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {layer} | {heads} | {filters} |"
+        for layer, (heads, filters) in enumerate(
+            zip(config["heads_per_layer"], config["filters_per_layer"], strict=True), start=1
+        )
+    )
+    return f"## What is left\n\n| layer | heads | filters |\n| --- | --- | --- |\n{rows}\n"
+
+
+def _making(facts: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    return f"""## How it was made
+
+Recipe: `{describe(facts["recipe"])}`
+
+```json
+{json.dumps(facts["recipe"], indent=1)}
+```
+
+Seed {facts["seed"]}; spec sha256 `{facts["spec_sha256"]}`; {versions}.
+The licence is that of the model it was made from.
+"""

@@ -1,0 +1,105 @@
+"""Writing a checkpoint: beside its place, verified in a fresh process, renamed last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trimtab.emission._certify import Certificate
+from trimtab.emission._folder import (
+    check_target,
+    put_in_place,
+    sync,
+    verify_in_fresh_process,
+    write_checkpoint,
+)
+from trimtab.forge import Forge
+from trimtab.selection import Choice
+from trimtab_storage import PointRow, Store, StudyRow
+from trimtab_workers.jobs import Reference, ReferenceJob
+from trimtab_workers.versions import versions
+
+POINT_FACTS = ("id", "metric", "drop", "flops", "flops_ratio", "params", "n", "split", "latency")
+
+
+@dataclass(frozen=True)
+class Emission:
+    """A checkpoint that was written, and how its point did on rows that nothing was chosen on."""
+
+    path: Path
+    point: PointRow
+    certificate: Certificate
+
+
+def emit_checkpoint(
+    store: Store,
+    study_name: str,
+    choice: Choice[PointRow],
+    forge: Forge,
+    out: Path,
+    *,
+    max_drop: float | None,
+    force: bool = False,
+) -> Emission:
+    """Writes the checkpoint of a chosen point to ``out`` in one piece.
+
+    The point is measured on the certify rows, once; it is never chosen again from there.
+
+    Raises:
+        InputError: if ``out`` exists and may not be replaced.
+        CheckpointError: if what was written does not load or does not give the same logits.
+    """
+    check_target(out, force)
+    study = store.study(study_name)
+    assert study is not None and study.baseline is not None, "a study with points has a baseline"
+    point, baseline_key = choice.point, study.baseline["artifact"]
+    forge.ensure(baseline_key)
+    forge.ensure(point.artifact_key)
+    certificate = Certificate.measure(store, study, point, forge, max_drop)
+    reference = forge.run(ReferenceJob(forge.place, point.artifact_key), "storing logits")
+    facts = _facts(study, choice, certificate, reference)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.parent / f".{out.name}.partial-{uuid.uuid4().hex[:8]}"
+    try:
+        partial.mkdir()
+        write_checkpoint(partial, forge.place, baseline_key, point, facts)
+        sync(partial)
+        verify_in_fresh_process(partial)
+        put_in_place(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Emission(out, point, certificate)
+
+
+def _facts(
+    study: StudyRow,
+    choice: Choice[PointRow],
+    certificate: Certificate,
+    reference: Reference,
+) -> dict[str, Any]:
+    """Gathers everything that the manifest and the card say."""
+    point, spec = choice.point, study.spec
+    return {
+        "study": study.name,
+        "spec_sha256": hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest(),
+        "model": spec["model"],
+        "seed": spec["search"]["seed"],
+        "task": {name: spec["task"][name] for name in ("text", "label", "metric", "max_length")},
+        "budget": spec["budget"],
+        "max_drop": spec["max_drop"],
+        "recipe": point.recipe,
+        "knobs": point.knobs,
+        "point": {name: getattr(point, name) for name in POINT_FACTS},
+        "feasible": choice.feasible,
+        "relaxations": list(choice.relaxations),
+        "baseline": study.baseline,
+        "certified": certificate.facts(),
+        "reference": {"input_ids": reference.input_ids, "logits": reference.logits},
+        "workload": {str(length): count for length, count in reference.lengths.items()},
+        "versions": versions(),
+    }

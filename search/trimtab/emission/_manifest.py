@@ -1,0 +1,97 @@
+"""``trimtab.json``: what a checkpoint is, and the hash of every file in it. Free of torch.
+
+The hashes tell damage and mix-ups, not malice: who can change a file can change its hash as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from trimtab.errors import InputError
+
+MANIFEST = "trimtab.json"
+FORMAT = 1
+SELF = "manifest_sha256"
+
+
+class CheckpointError(InputError):
+    """A folder is not a checkpoint of ours, or not as it was written."""
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    """Hashes every file of a folder and writes them with ``facts`` into its manifest."""
+    names = sorted(file.name for file in folder.iterdir() if file.name != MANIFEST)
+    files = {name: file_facts(folder / name) for name in names}
+    content = {"format": FORMAT, **facts, "files": files, SELF: ""}
+    content[SELF] = hashlib.sha256(_bytes(content)).hexdigest()
+    (folder / MANIFEST).write_bytes(_bytes(content))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads a checkpoint's manifest and checks it against its own hash.
+
+    Raises:
+        CheckpointError: if there is none, it is of a newer format, or any byte was changed.
+    """
+    path = folder / MANIFEST
+    try:
+        raw = path.read_bytes()
+        content = json.loads(raw)
+        claimed, newest = content[SELF], content["format"]
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder} must be a checkpoint that trimtab wrote, but it has no {MANIFEST}"
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError):
+        raise _damaged(path) from None
+    if not isinstance(newest, int) or newest > FORMAT:
+        raise CheckpointError(
+            f"{path} is of format {newest}, but this trimtab reads up to {FORMAT}: update trimtab"
+        )
+    if (
+        _bytes(content) != raw
+        or hashlib.sha256(_bytes({**content, SELF: ""})).hexdigest() != claimed
+    ):
+        raise _damaged(path)
+    return dict(content)
+
+
+def check_files(folder: Path) -> dict[str, Any]:
+    """Checks every file of a checkpoint against its manifest and gives the manifest.
+
+    Raises:
+        CheckpointError: naming the first file that is missing or differs, or weights that the
+            manifest does not know of.
+    """
+    manifest = read_manifest(folder)
+    for name, expected in manifest["files"].items():
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} must have {name}, but it is missing: emit it again")
+        if file_facts(folder / name) != expected:
+            raise _damaged(folder / name)
+    for file in folder.iterdir():
+        is_weights = file.suffix in {".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt"}
+        if is_weights and file.name not in manifest["files"]:
+            raise CheckpointError(f"{file} does not belong to this checkpoint: remove it")
+    return manifest
+
+
+def file_facts(path: Path) -> dict[str, Any]:
+    """Gives a file's sha256 and size."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size}
+
+
+def _bytes(content: dict[str, Any]) -> bytes:
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is not as it was written (its sha256 differs): emit the checkpoint again"
+    )

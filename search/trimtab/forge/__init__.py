@@ -1,0 +1,15 @@
+"""Artifacts: how they are named, what their rows say, and how they come back to disk."""
+
+from ._forge import Forge
+from ._keys import baseline_key, model_key, statistics_key
+from ._rows import measurement_name, new_artifact, stored_measurement
+
+__all__ = [
+    "Forge",
+    "baseline_key",
+    "measurement_name",
+    "model_key",
+    "new_artifact",
+    "statistics_key",
+    "stored_measurement",
+]

@@ -1,0 +1,116 @@
+"""Artifacts on demand: found on disk, or made again from their recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from trimtab.errors import InputError
+from trimtab.forge._keys import statistics_key
+from trimtab.forge._rows import new_artifact
+from trimtab_storage import ArtifactFiles, ArtifactRow, Lease, Store
+from trimtab_strategies import registry
+from trimtab_strategies.recipe import Step, from_plain
+from trimtab_workers.executors import Job
+from trimtab_workers.jobs import (
+    LadderJob,
+    RungResult,
+    StatisticsJob,
+    StatisticsResult,
+    Workplace,
+)
+
+RunJob = Callable[[Job, str], Any]
+
+
+class Forge:
+    """Brings artifacts back to disk: finds their files, or makes them again from their recipes."""
+
+    def __init__(
+        self,
+        store: Store,
+        place: Workplace,
+        data_fingerprint: str,
+        run: RunJob,
+        lease: Lease | None = None,
+    ) -> None:
+        self.place, self.run = place, run
+        self._store, self._files = store, ArtifactFiles(store.artifact_root, "forge")
+        self._data_fingerprint, self._lease = data_fingerprint, lease
+
+    def ensure(self, key: str) -> ArtifactRow:
+        """Gives the row of an artifact whose files are there, sound, and just as recorded.
+
+        Raises:
+            InputError: if the baseline's files are gone, from which all others are made.
+        """
+        row = self._store.artifact(key)
+        if row is None:
+            raise InputError(f"the database knows no artifact {key}; run the study again")
+        if row.path is not None and row.sha256 is not None and self._is_sound(key, row.sha256):
+            return row
+        if row.parent_key is None or row.strategy is None:
+            raise InputError(
+                f"the files of the baseline (artifact {key}) are gone or damaged; "
+                "run the study again to make them anew"
+            )
+        return self._rebuild(row, row.parent_key, row.strategy)
+
+    def _is_sound(self, key: str, sha256: str) -> bool:
+        return self._files.verify(key, sha256)
+
+    def _rebuild(self, row: ArtifactRow, parent_key: str, strategy: str) -> ArtifactRow:
+        self._files.remove(row.key)
+        self.ensure(parent_key)
+        (step,) = from_plain(row.recipe)[-1:]
+        choices = step.choices_dict
+        rung = float(choices.pop("constraint", 1.0))
+        recipe_step = Step.of(strategy, choices)
+        statistics = self._ensure_statistics(parent_key, recipe_step)
+        job = LadderJob(
+            self.place, parent_key, statistics, strategy, recipe_step.choices, ((rung, row.key),)
+        )
+        (made,) = self.run(job, f"making {strategy} at {rung:.0%} again")
+        return self._keep(row, made)
+
+    def _ensure_statistics(self, parent_key: str, step: Step) -> str | None:
+        strategy = registry.get(step.strategy)
+        if not strategy.statistics_choices:
+            return None
+        key = statistics_key(parent_key, self._data_fingerprint, step)
+        row = self._store.artifact(key)
+        if row is not None and row.sha256 is not None and self._is_sound(key, row.sha256):
+            return key
+        job = StatisticsJob(self.place, parent_key, key, step.strategy, step.choices)
+        made: StatisticsResult = self.run(job, f"{step.strategy} statistics")
+        self._store.record_artifact(
+            self._lease,
+            new_artifact(
+                key,
+                "statistics",
+                parent_key,
+                [],
+                step.strategy,
+                made.stored,
+                None,
+                "",
+                made.seconds,
+            ),
+        )
+        return key
+
+    def _keep(self, row: ArtifactRow, made: RungResult) -> ArtifactRow:
+        return self._store.record_artifact(
+            self._lease,
+            new_artifact(
+                row.key,
+                row.kind,
+                row.parent_key,
+                row.recipe,
+                row.strategy,
+                made.stored,
+                made.measurement,
+                "",
+                row.seconds,
+            ),
+        )

@@ -1,0 +1,49 @@
+"""The rows of artifacts, and the measurements that they carry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from trimtab_storage import ArtifactRow, NewArtifact
+from trimtab_workers.jobs import Measurement, Stored
+
+
+def measurement_name(metric: str, data_fingerprint: str, split: str) -> str:
+    """Names a measurement within an artifact: which metric, on which rows."""
+    return f"{metric} on {split} of {data_fingerprint}"
+
+
+def stored_measurement(row: ArtifactRow, name: str) -> Measurement | None:
+    """Reads a measurement back from an artifact's row."""
+    known = row.meta.get("measured", {}).get(name)
+    return None if known is None else Measurement(**known)
+
+
+def new_artifact(
+    key: str,
+    kind: str,
+    parent_key: str | None,
+    recipe: Sequence[dict[str, Any]],
+    strategy: str | None,
+    stored: Stored,
+    measurement: Measurement | None,
+    name: str,
+    seconds: float,
+    **notes: Any,
+) -> NewArtifact:
+    """Builds the row of an artifact that was just saved."""
+    measured = {} if measurement is None else {name: asdict(measurement)}
+    return NewArtifact(
+        key=key,
+        kind=kind,
+        parent_key=parent_key,
+        recipe=list(recipe),
+        strategy=strategy,
+        path=stored.path,
+        sha256=stored.sha256,
+        size_bytes=stored.size_bytes,
+        meta={"measured": measured, **notes},
+        seconds=seconds,
+    )

@@ -1,0 +1,290 @@
+"""Choosing among measured points: what meets the limits, which is best, and what to relax.
+
+Legend:
+    limit    the most that is allowed of one quantity, included
+    excess   (value - limit) / limit: how far a point is over it, relatively; <= 0 is within
+    closest  the point whose worst excess is smallest
+
+For the drop the excess is relative to ``max(max_drop, 0.01)``, since a limit of zero or of a
+tenth of a point would make every other excess look small beside it. An excess of up to 1e-9
+counts as none, so that a point exactly at its limit is within it whatever the last bit says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+SLACK = 1e-9
+ONE_POINT = 0.01
+
+
+class Measured(Protocol):
+    """What selection looks at; rows of the store and plain test objects have it alike."""
+
+    @property
+    def id(self) -> Any:
+        """What a reader finds the point by."""
+
+    @property
+    def metric(self) -> float:
+        """The metric's value."""
+
+    @property
+    def drop(self) -> float:
+        """The baseline's metric minus this one's: positive is worse, 0.01 is one point."""
+
+    @property
+    def flops(self) -> float:
+        """Mean FLOPs per sample."""
+
+    @property
+    def flops_ratio(self) -> float:
+        """The same as a fraction of the baseline's."""
+
+    @property
+    def latency(self) -> Mapping[str, Any] | None:
+        """None, or a mapping with ``value``, ``low``, ``high`` (ms) and ``verdict``."""
+
+
+P = TypeVar("P", bound=Measured)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that is allowed; None is no limit.
+
+    ``max_drop`` is in the metric's units, ``max_flops_ratio`` a fraction of the baseline,
+    ``max_flops`` a mean per sample. ``max_latency_ms`` holds for the upper end of a latency's
+    interval; a point without a stable latency does not meet it.
+
+    Raises:
+        ValueError: if a limit is not finite, or one on a cost is not positive.
+    """
+
+    max_drop: float | None = None
+    max_flops_ratio: float | None = None
+    max_flops: float | None = None
+    max_latency_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_drop is not None and not math.isfinite(self.max_drop):
+            raise ValueError(f"max_drop must be finite, but got {self.max_drop}")
+        for name in ("max_flops_ratio", "max_flops", "max_latency_ms"):
+            limit = getattr(self, name)
+            if limit is not None and not 0 < limit < math.inf:
+                raise ValueError(f"{name} must be positive and finite, but got {limit}")
+
+    @property
+    def has_budget(self) -> bool:
+        """Tells whether any cost is limited."""
+        return any(rule.word != "max_drop" for rule in _rules(self))
+
+
+@dataclass(frozen=True)
+class Choice(Generic[P]):
+    """The point to deliver; when it is not feasible, ``relaxations`` says what would help."""
+
+    point: P
+    feasible: bool
+    relaxations: list[str]
+
+
+class RecipeScores(NamedTuple):
+    """What the sampler is told of one recipe: two numbers to minimise and one constraint."""
+
+    cost_ratio: float
+    drop: float
+    violation: float
+
+
+def is_feasible(point: Measured, limits: Limits) -> bool:
+    """Tells whether the point is within every limit."""
+    return excess(point, limits) <= 0
+
+
+def excess(point: Measured, limits: Limits) -> float:
+    """Measures the worst relative excess over the limits: <= 0 exactly when feasible.
+
+    Infinite where a limited quantity was not measured; minus infinity without limits.
+    """
+    return max((rule.excess_of(point) for rule in _rules(limits)), default=-math.inf)
+
+
+def best(points: Iterable[P], limits: Limits) -> P | None:
+    """Finds the smallest drop among the feasible, ties to the lower cost; None if none is.
+
+    Without a limit on any cost it is the lowest cost within the drop, ties to the smaller drop.
+    The cost is the FLOPs ratio, or the latency where only that is limited.
+    """
+    cost_first = not limits.has_budget
+
+    def rank(point: P) -> tuple[float, float]:
+        cost = _cost(point, limits)
+        return (cost, point.drop) if cost_first else (point.drop, cost)
+
+    return min((p for p in points if is_feasible(p, limits)), key=rank, default=None)
+
+
+def closest(points: Iterable[P], limits: Limits) -> P:
+    """Finds the smallest worst excess; ties to the smaller drop, then to the lower cost.
+
+    Raises:
+        ValueError: if there are no points.
+    """
+    candidates = list(points)
+    if not candidates:
+        raise ValueError("choosing needs at least one measured point, but there is none")
+    return min(candidates, key=lambda p: (excess(p, limits), p.drop, _cost(p, limits)))
+
+
+def choose(points: Iterable[P], limits: Limits) -> Choice[P]:
+    """Chooses the best point, or the closest together with the smallest relaxations.
+
+    Each relaxation raises one limit just so far that a measured point meets them all, the
+    smallest relative raise first. Where no single limit is enough, the one relaxation raises
+    every limit that the closest point breaks. It is empty if the limits ask for what no point
+    has measured.
+
+    Raises:
+        ValueError: if there are no points.
+    """
+    candidates = list(points)
+    winner = best(candidates, limits)
+    if winner is not None:
+        return Choice(winner, True, [])
+    nearest = closest(candidates, limits)
+    return Choice(nearest, False, _relaxations(candidates, nearest, limits))
+
+
+def recipe_scores(points: Iterable[Measured], limits: Limits) -> RecipeScores:
+    """Sums up all points of one recipe for the sampler.
+
+    ``cost_ratio`` is the lowest cost whose drop is within ``max_drop``, ``drop`` the lowest drop
+    whose cost is within the budget; the closest point stands in where there is none.
+    ``violation`` is the excess of the best or closest point: <= 0 when feasible. The cost is the
+    FLOPs ratio, or where only latency is limited the latency over its limit, infinite if not
+    measured.
+
+    Raises:
+        ValueError: if there are no points.
+    """
+    candidates = list(points)
+    nearest = closest(candidates, limits)
+    good_enough = [p for p in candidates if is_feasible(p, Limits(max_drop=limits.max_drop))]
+    cheap_enough = [p for p in candidates if is_feasible(p, replace(limits, max_drop=None))]
+    violation = excess(choose(candidates, limits).point, limits)
+    return RecipeScores(
+        cost_ratio=min(_cost(p, limits) for p in good_enough or [nearest]),
+        drop=min(p.drop for p in cheap_enough or [nearest]),
+        violation=violation if violation > -math.inf else 0.0,
+    )
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """How a limit is written: ``size`` is one unit, ``digits`` decimals or None for 3 figures."""
+
+    suffix: str
+    size: float
+    digits: int | None
+
+    def step(self, value: Decimal) -> Decimal:
+        exponent = value.adjusted() - 2 if self.digits is None else -self.digits
+        return Decimal(1).scaleb(exponent)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """One limit with the quantity that it limits."""
+
+    word: str
+    limit: float
+    value_of: Callable[[Measured], float]
+    unit: _Unit
+    least_scale: float = 0.0
+
+    def excess_of(self, point: Measured) -> float:
+        relative = self.excess(self.value_of(point), self.limit)
+        return 0.0 if 0 < relative <= SLACK else relative
+
+    def excess(self, value: float, limit: float) -> float:
+        if not math.isfinite(value):
+            return math.inf
+        return (value - limit) / max(limit, self.least_scale)
+
+    def raised_for(self, point: Measured) -> str:
+        """Says to raise the limit to the smallest round number that still admits the point."""
+        value, unit = self.value_of(point), self.unit
+        exact = Decimal(value / unit.size)
+        step = unit.step(exact)
+        limit = exact.quantize(step)
+        while self.excess(value, float(limit) * unit.size) > SLACK:
+            limit += step
+        old = f"{self.limit / unit.size:.6g}"
+        return f"{self.word} from {old}{unit.suffix} to {limit.normalize():f}{unit.suffix}"
+
+
+def _rules(limits: Limits) -> list[_Rule]:
+    """Lists the limits that are set, under the words they have in a spec."""
+    percent, points = _Unit("%", 0.01, 1), _Unit(" pt", 0.01, 2)
+    rules = []
+    if limits.max_drop is not None:
+        rules.append(_Rule("max_drop", limits.max_drop, lambda p: p.drop, points, ONE_POINT))
+    if limits.max_flops_ratio is not None:
+        rules.append(_Rule("flops", limits.max_flops_ratio, lambda p: p.flops_ratio, percent))
+    if limits.max_flops is not None:
+        size, suffix = (1e9, " GFLOPs") if limits.max_flops >= 1e9 else (1e6, " MFLOPs")
+        unit = _Unit(suffix, size, None)
+        rules.append(_Rule("flops", limits.max_flops, lambda p: p.flops, unit))
+    if limits.max_latency_ms is not None:
+        unit = _Unit(" ms", 1.0, None)
+        rules.append(_Rule("latency", limits.max_latency_ms, _latency_ms, unit))
+    return rules
+
+
+def _latency_ms(point: Measured) -> float:
+    """The latency that a budget is held against: the upper end, infinite if not measured."""
+    latency = point.latency
+    if latency is None or latency.get("verdict") == "unstable" or latency.get("high") is None:
+        return math.inf
+    return float(latency["high"])
+
+
+def _cost(point: Measured, limits: Limits) -> float:
+    on_flops = limits.max_flops_ratio is not None or limits.max_flops is not None
+    if limits.max_latency_ms is None or on_flops:
+        return point.flops_ratio
+    return _latency_ms(point) / limits.max_latency_ms
+
+
+def _relaxations(points: Sequence[P], nearest: P, limits: Limits) -> list[str]:
+    rules = _rules(limits)
+    found: list[tuple[float, str]] = []
+    for rule in rules:
+        others = [other for other in rules if other is not rule]
+        enough = [
+            p
+            for p in points
+            if rule.excess_of(p) < math.inf and all(o.excess_of(p) <= 0 for o in others)
+        ]
+        if enough:
+            point = min(enough, key=lambda p: (rule.value_of(p), p.drop, _cost(p, limits)))
+            found.append((rule.excess_of(point), _sentence([rule], point)))
+    if not found and excess(nearest, limits) < math.inf:
+        broken = [rule for rule in rules if rule.excess_of(nearest) > 0]
+        return [_sentence(broken, nearest)]
+    return [text for _, text in sorted(found)]
+
+
+def _sentence(rules: Sequence[_Rule], point: Measured) -> str:
+    raised = " and ".join(rule.raised_for(point) for rule in rules)
+    facts = []
+    if all(rule.word != "max_drop" for rule in rules):
+        facts.append(f"drop {point.drop / ONE_POINT:.3g} pt")
+    if all(rule.word != "flops" for rule in rules):
+        facts.append(f"{100 * point.flops_ratio:.3g}% FLOPs")
+    return f"raise {raised} (point {point.id}{': ' if facts else ''}{', '.join(facts)})"

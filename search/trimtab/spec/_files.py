@@ -1,0 +1,151 @@
+"""Whether the files that a spec names are there and look right; the standard library suffices.
+
+These checks look at names and first lines only, so that they stay cheap on large data.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trimtab.spec._words import did_you_mean, listing, show
+from trimtab.spec.errors import FieldError, KeyPath, SpecError
+from trimtab.spec.references import is_hub_id, locate_model
+
+if TYPE_CHECKING:
+    from trimtab.spec._model import Spec
+
+_HEADER_BYTES = 1024 * 1024
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer_config.json")
+
+
+def check_files(spec: Spec) -> list[SpecError]:
+    """Checks that the model's folder and the data files are there and have what they need.
+
+    Hub ids and the columns of parquet files and datasets are not looked at.
+
+    Returns:
+        One error for each root cause; empty when everything is there.
+    """
+    headers: dict[str, list[str]] = {}
+    errors = list(_check_model(spec))
+    for part in ("train", "validation"):
+        try:
+            names = _read_header(spec, part)
+        except FieldError as fault:
+            errors.append(spec.error(fault.message, ("task", part, *fault.at), fault.hint))
+        else:
+            if names is not None:
+                headers[part] = names
+    errors.extend(_check_columns(spec, headers))
+    return errors
+
+
+def _check_model(spec: Spec) -> Iterator[SpecError]:
+    try:
+        folder = locate_model(spec.model)
+        if folder is not None:
+            _check_model_folder(folder)
+    except FieldError as fault:
+        yield spec.error(fault.message, ("model",), fault.hint)
+
+
+def _check_model_folder(folder: Path) -> None:
+    shown = show(str(folder))
+    if not folder.is_dir():
+        there = "is a file" if folder.exists() else "is not there"
+        raise FieldError(f"must be a folder, but {shown} {there}")
+    names = {path.name for path in folder.iterdir()}
+    if "config.json" not in names:
+        raise FieldError(f"must be a folder with a config.json, but {shown} has none")
+    if not any(name.endswith(".safetensors") for name in names):
+        raise _no_weights(shown, sorted(n for n in names if n.endswith(_PICKLES)))
+    if names.isdisjoint(_TOKENIZERS):
+        raise FieldError(
+            f"must be a folder with its tokenizer, but {shown} has none of {listing(_TOKENIZERS)}",
+            "save the tokenizer there with `tokenizer.save_pretrained(folder)`",
+        )
+
+
+def _no_weights(shown: str, pickles: list[str]) -> FieldError:
+    if not pickles:
+        return FieldError(f"must be a folder with .safetensors weights, but {shown} has none")
+    return FieldError(
+        f"must have its weights as .safetensors, but {shown} has only {listing(pickles)}, "
+        "and loading such a file can run code hidden in it",
+        "save the model again with `model.save_pretrained(folder)` where you trust the file",
+    )
+
+
+def _read_header(spec: Spec, part: str) -> list[str] | None:
+    """Gives the columns of a file; None where they cannot be known cheaply."""
+    source = getattr(spec.task, part)
+    if source.path is None:
+        if not is_hub_id(source.dataset) and not Path(source.dataset).is_dir():
+            raise FieldError(
+                f"must be a dataset's folder, but {show(source.dataset)} is not there",
+                at=("dataset",),
+            )
+        return None
+    path = Path(source.path)
+    if not path.is_file():
+        there = "is not a file" if path.exists() else "is not there"
+        raise FieldError(f"must be a file, but {show(source.path)} {there}")
+    return None if path.suffix.lower() == ".parquet" else _columns_of(path)
+
+
+def _columns_of(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(_HEADER_BYTES)
+    except OSError as error:
+        raise FieldError(
+            f"must be a readable file, but {show(str(path))}: {error.strerror}"
+        ) from None
+    if not start.strip():
+        raise FieldError(f"must have rows, but {show(str(path))} is empty")
+    try:
+        # Cut at a line, so that a character is not cut in two.
+        text = start[: start.rfind(b"\n") + 1 or None].decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise FieldError(
+            f"must be text in UTF-8, but {show(str(path))} is not", "save the file as UTF-8"
+        ) from None
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        return _jsonl_columns(text, path)
+    if suffix == ".tsv":
+        return text.splitlines()[0].split("\t")
+    return next(csv.reader(text.splitlines(keepends=True)), [])
+
+
+def _jsonl_columns(text: str, path: Path) -> list[str]:
+    line = next(line for line in text.split("\n") if line.strip())
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise FieldError(
+            f"must have one JSON object on each line, but the first of {show(str(path))} is not"
+        )
+    return list(row)
+
+
+def _check_columns(spec: Spec, headers: dict[str, list[str]]) -> Iterator[SpecError]:
+    wanted: list[tuple[KeyPath, str]] = [(("task", "label"), spec.task.label)]
+    wanted += [(("task", "text", index), name) for index, name in enumerate(spec.task.text)]
+    for path, column in wanted:
+        for part, names in headers.items():
+            if column not in names:
+                yield spec.error(
+                    f"must be a column of `{part}`, which has {listing(names)}, "
+                    f"but got {show(column)}",
+                    path,
+                    did_you_mean(column, names),
+                )
+                break

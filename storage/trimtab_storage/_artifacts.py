@@ -1,0 +1,54 @@
+"""The rows of the artifacts; they belong to no study, so all studies reuse them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from trimtab_storage import _json
+from trimtab_storage.rows import ArtifactRow, NewArtifact
+from trimtab_storage.schema import artifact
+
+_FILE_FACTS = ("path", "sha256", "size_bytes")
+
+
+def by_key(connection: Connection, key: str) -> ArtifactRow | None:
+    row = connection.execute(select(artifact).where(artifact.c.key == key)).one_or_none()
+    return None if row is None else _row(row)
+
+
+def listed(connection: Connection, keys: Iterable[str] | None) -> list[ArtifactRow]:
+    query = select(artifact).order_by(artifact.c.created_at, artifact.c.key)
+    if keys is not None:
+        wanted = func.json_each(_json.dumps(list(keys))).table_valued("value")
+        query = query.where(artifact.c.key.in_(select(wanted.c.value)))
+    return [_row(row) for row in connection.execute(query)]
+
+
+def kept(connection: Connection) -> list[ArtifactRow]:
+    query = select(artifact).where(artifact.c.path.is_not(None)).order_by(artifact.c.key)
+    return [_row(row) for row in connection.execute(query)]
+
+
+def record(connection: Connection, artifacts: Iterable[NewArtifact], now: str) -> None:
+    """Inserts artifacts; of those that are there, only what is known of their files is renewed."""
+    statement = insert(artifact)
+    newest = {name: statement.excluded[name] for name in _FILE_FACTS}
+    statement = statement.on_conflict_do_update(
+        index_elements=[artifact.c.key], set_=newest, where=newest["path"].is_not(None)
+    )
+    rows = [{**asdict(new), "created_at": now} for new in artifacts]
+    if rows:
+        connection.execute(statement, rows)
+
+
+def forget_file(connection: Connection, key: str) -> None:
+    connection.execute(update(artifact).where(artifact.c.key == key).values(path=None))
+
+
+def _row(row: Row[Any]) -> ArtifactRow:
+    return ArtifactRow(**row._mapping)

@@ -1,0 +1,125 @@
+"""The rows of the points: inserted once per artifact, knobs and split, frontier flags kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from trimtab_storage import _json, frontier
+from trimtab_storage.rows import Json, NewPoint, PointRow
+from trimtab_storage.schema import point
+
+# In the order of the row's fields, so that a row is made by position.
+_FIELDS = [point.c[field.name] for field in fields(PointRow)]
+_KEEP_FIRST = insert(point).on_conflict_do_nothing(
+    index_elements=["study_id", "artifact_key", "knobs_key", "split"]
+)
+
+_Key = tuple[str, str, str]
+
+
+def add(
+    connection: Connection,
+    study_id: int,
+    trial_id: int | None,
+    points: Sequence[NewPoint],
+    now: str,
+) -> tuple[list[int], int]:
+    """Inserts points, keeping those that are there already, and sets the frontier flags.
+
+    Returns:
+        The ids in the order of the points, and how many of these rows are of other trials.
+    """
+    if not points:
+        return [], 0
+    last = connection.scalar(select(func.max(point.c.id))) or 0
+    connection.execute(_KEEP_FIRST, [_values(study_id, trial_id, new, now) for new in points])
+    frontier.mark(connection, study_id, last)
+    found = _owners(connection, study_id, points)
+    rows = [found[_key(new)] for new in points]
+    return [row_id for row_id, _ in rows], sum(owner != trial_id for _, owner in set(rows))
+
+
+def listed(connection: Connection, study_id: int, split: str | None) -> list[PointRow]:
+    query = select(*_FIELDS).where(point.c.study_id == study_id).order_by(point.c.id)
+    if split is not None:
+        query = query.where(point.c.split == split)
+    return [_row(row) for row in connection.execute(query)]
+
+
+def by_id(connection: Connection, point_id: int) -> PointRow | None:
+    row = connection.execute(select(*_FIELDS).where(point.c.id == point_id)).one_or_none()
+    return None if row is None else _row(row)
+
+
+def on_frontier(
+    connection: Connection, study_id: int, cost: str, limits: frontier.Limits
+) -> list[PointRow]:
+    query = frontier.query(study_id, cost, limits).with_only_columns(*_FIELDS)
+    return [_row(row) for row in connection.execute(query)]
+
+
+def set_feasible(connection: Connection, point_ids: Sequence[int], feasible: bool) -> None:
+    wanted = select(func.json_each(_json.dumps(list(point_ids))).table_valued("value").c.value)
+    connection.execute(update(point).where(point.c.id.in_(wanted)).values(feasible=feasible))
+
+
+def _owners(
+    connection: Connection, study_id: int, points: Sequence[NewPoint]
+) -> dict[_Key, tuple[int, int | None]]:
+    keys = sorted({new.artifact_key for new in points})
+    wanted = select(func.json_each(_json.dumps(keys)).table_valued("value").c.value)
+    query = select(
+        point.c.id, point.c.trial_id, point.c.artifact_key, point.c.knobs_key, point.c.split
+    ).where(point.c.study_id == study_id, point.c.artifact_key.in_(wanted))
+    return {
+        (row.artifact_key, row.knobs_key, row.split): (row.id, row.trial_id)
+        for row in connection.execute(query)
+    }
+
+
+def _key(new: NewPoint) -> _Key:
+    return new.artifact_key, _json.dumps(new.knobs), str(new.split)
+
+
+def _values(study_id: int, trial_id: int | None, new: NewPoint, now: str) -> dict[str, Any]:
+    latency_ms, latency_high_ms = _latency(new.latency)
+    # The casts take the number types of other libraries, which SQLite would store as bytes.
+    return {
+        "study_id": study_id,
+        "trial_id": trial_id,
+        "artifact_key": new.artifact_key,
+        "recipe": new.recipe,
+        "knobs": new.knobs,
+        "knobs_key": _json.dumps(new.knobs),
+        "split": str(new.split),
+        "n": int(new.n),
+        "metric": float(new.metric),
+        "drop": float(new.drop),
+        "flops": float(new.flops),
+        "flops_ratio": float(new.flops_ratio),
+        "params": int(new.params),
+        "latency": new.latency,
+        "latency_ms": latency_ms,
+        "latency_high_ms": latency_high_ms,
+        "feasible": bool(new.feasible),
+        "on_flops_frontier": False,
+        "on_latency_frontier": False,
+        "created_at": now,
+    }
+
+
+def _latency(latency: Json | None) -> tuple[float | None, float | None]:
+    """Gives what a latency counts as on the frontier and against a limit; None if unusable."""
+    if latency is None or latency.get("value") is None or latency.get("verdict") == "unstable":
+        return None, None
+    value, high = latency["value"], latency.get("high")
+    return float(value), float(value if high is None else high)
+
+
+def _row(row: Row[Any]) -> PointRow:
+    return PointRow(*row)

@@ -1,0 +1,203 @@
+"""Artifact files: folders that are there completely or not at all.
+
+A folder is written under `tmp/`, synced, and renamed into place last, so a finished one is whole
+whatever was killed when. It is named by the artifact's key: `root/ab/abcdef…/`.
+
+This module needs neither a database nor SQLAlchemy: worker processes save, the controller records.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from trimtab_storage._folder import FolderFacts, facts_of, sync_folder, sync_tree
+from trimtab_storage.errors import ArtifactError, DiskFullError, InvalidValueError
+
+OWNER_FILE = "owner.json"
+_TMP = "tmp"
+_KEY = re.compile(r"[0-9a-f]{4,128}")
+_OWNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]*")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """The facts of a saved artifact; `path` is relative to the artifact root."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class ArtifactFiles:
+    """The artifact files under one root; a plain value that may be sent to worker processes.
+
+    Attributes:
+        root: The folder of all artifacts.
+        owner: Who may clean up what is left: give all processes that work for one study the same
+            owner, and no other process, since a sweep takes what that owner left behind.
+    """
+
+    root: Path
+    owner: str
+
+    def __post_init__(self) -> None:
+        if not _OWNER.fullmatch(self.owner):
+            raise InvalidValueError(
+                "an owner of artifact files must be letters, digits and _ . : @ + -, "
+                f"got {self.owner!r}"
+            )
+
+    def path(self, key: str) -> Path:
+        """Gives the folder of an artifact, whether it is there or not."""
+        if not _KEY.fullmatch(key):
+            raise InvalidValueError(
+                f"an artifact's key must be 4 to 128 hexadecimal digits in lower case, got {key!r}"
+            )
+        return self.root / key[:2] / key
+
+    def exists(self, key: str) -> bool:
+        """Tells whether an artifact's folder is there; it is then complete."""
+        return self.path(key).is_dir()
+
+    def verify(self, key: str, sha256: str) -> bool:
+        """Tells whether an artifact's files are there and are those of that hash."""
+        folder = self.path(key)
+        return folder.is_dir() and facts_of(folder, leave_out=OWNER_FILE).sha256 == sha256
+
+    def save(self, key: str, write: Callable[[Path], None]) -> StoredFile:
+        """Saves an artifact; when it returns, the files survive a crash.
+
+        Args:
+            key: Names the artifact.
+            write: Writes the files into the empty folder it is given.
+
+        Returns:
+            The facts of what is in place: if an undamaged folder is there already, that one's.
+
+        Raises:
+            ArtifactError: `write` left no files, or others than plain ones.
+            DiskFullError: There was no room; nothing is left behind.
+        """
+        target = self.path(key)
+        with self._temporary() as folder:
+            write(folder)
+            facts = self._seal(folder, key)
+            kept = self._move(folder, target, facts)
+        return StoredFile(target.relative_to(self.root).as_posix(), kept.sha256, kept.size_bytes)
+
+    def remove(self, key: str) -> None:
+        """Removes an artifact's files, at once for all who look; nothing if there are none."""
+        self._discard(self.path(key))
+
+    def sweep(self, known: Callable[[str], bool]) -> int:
+        """Removes what this owner left behind when it was killed; gives how many folders.
+
+        Call it when nobody works for this owner. Removed are unfinished folders, and finished
+        ones that were never recorded.
+
+        Args:
+            known: Whether the database has the artifact of a key with a path.
+        """
+        left = [*self._unfinished(), *(f for f in self._finished() if not known(f.name))]
+        for folder in left:
+            self._discard(folder)
+        return len(left)
+
+    def _seal(self, folder: Path, key: str) -> FolderFacts:
+        if (folder / OWNER_FILE).exists():
+            raise ArtifactError(f"an artifact must not bring a file {OWNER_FILE} of its own")
+        facts = facts_of(folder)
+        if facts.files == 0:
+            raise ArtifactError(f"an artifact must have files, but none were written for {key}")
+        note = {"owner": self.owner, "key": key, "sha256": facts.sha256, "bytes": facts.size_bytes}
+        (folder / OWNER_FILE).write_text(json.dumps(note), encoding="utf-8")
+        sync_tree(folder)
+        return facts
+
+    def _move(self, folder: Path, target: Path, facts: FolderFacts) -> FolderFacts:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sync_folder(self.root.parent)
+        sync_folder(self.root)
+        while not _renamed(folder, target):
+            there = _undamaged(target)
+            if there is not None:
+                return there
+            self._discard(target)
+        sync_folder(target.parent)
+        return facts
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        folder = self._fresh_name()
+        try:
+            folder.mkdir(parents=True)
+            yield folder
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFullError(
+                    f"nothing was saved under {self.root}, because the disk is full: "
+                    "make room and try again"
+                ) from error
+            raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _fresh_name(self) -> Path:
+        return self.root / _TMP / f"{self.owner}-{uuid.uuid4().hex}"
+
+    def _discard(self, folder: Path) -> None:
+        # Renamed first, so that nobody ever sees a finished folder with some files missing.
+        doomed = self._fresh_name()
+        doomed.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.rename(doomed)
+        except FileNotFoundError:
+            return
+        sync_folder(folder.parent)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def _unfinished(self) -> list[Path]:
+        # The rest of the name has no dash, so `a` does not take the folders of `a-b`.
+        folders = (self.root / _TMP).glob("*-*")
+        return [folder for folder in folders if folder.name.rpartition("-")[0] == self.owner]
+
+    def _finished(self) -> list[Path]:
+        notes = self.root.glob(f"[0-9a-f][0-9a-f]/*/{OWNER_FILE}")
+        return [note.parent for note in notes if _note(note.parent).get("owner") == self.owner]
+
+
+def _renamed(folder: Path, target: Path) -> bool:
+    try:
+        os.rename(folder, target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
+def _undamaged(folder: Path) -> FolderFacts | None:
+    """Gives the facts of a finished folder, or None if it is not what its note says, or gone."""
+    try:
+        facts = facts_of(folder, leave_out=OWNER_FILE)
+    except (FileNotFoundError, ArtifactError):
+        return None
+    return facts if _note(folder).get("sha256") == facts.sha256 else None
+
+
+def _note(folder: Path) -> dict[str, object]:
+    try:
+        note = json.loads((folder / OWNER_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}

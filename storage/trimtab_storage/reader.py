@@ -1,0 +1,155 @@
+"""The reading half of the store; works on any database, also while a study runs in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from trimtab_storage import (
+    _artifacts,
+    _events,
+    _migrations,
+    _points,
+    _studies,
+    _trials,
+    frontier,
+)
+from trimtab_storage.engine import Database
+from trimtab_storage.rows import (
+    ArtifactRow,
+    EventRow,
+    PointRow,
+    Split,
+    StudyRow,
+    TrialRow,
+    TrialState,
+)
+
+ARTIFACT_FOLDER = "trimtab-artifacts"
+
+
+class Reader:
+    """One database, opened by one process; close it, or use it in a `with` statement.
+
+    Every method sees one snapshot. All errors are `StorageError`s.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    @classmethod
+    def open_reader(cls, url: str) -> Self:
+        """Opens an existing database for reading only; creates nothing and locks nobody out.
+
+        Raises:
+            StorageError: There is no such database.
+            SchemaError: It is of another schema version, or of another program.
+        """
+        store = cls(Database.for_reading(url), time.time)
+        try:
+            with store._database.read() as connection:
+                _migrations.check(connection)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Closes the connections; a second time does nothing."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def artifact_root(self) -> Path:
+        """The folder beside the database in which artifact files lie; it may not exist yet."""
+        return self._database.path.parent / ARTIFACT_FOLDER
+
+    def studies(self) -> list[StudyRow]:
+        """Gives all studies, oldest first."""
+        with self._database.read() as connection:
+            return _studies.listed(connection)
+
+    def study(self, name: str) -> StudyRow | None:
+        """Gives the study of that name, or None."""
+        with self._database.read() as connection:
+            return _studies.named(connection, name)
+
+    def trials(self, study_id: int, state: TrialState | str | None = None) -> list[TrialRow]:
+        """Gives a study's trials by number, all or those in one state."""
+        with self._database.read() as connection:
+            return _trials.listed(connection, study_id, state)
+
+    def trial_counts(self, study_id: int) -> dict[str, int]:
+        """Gives how many trials are in each of the four states."""
+        with self._database.read() as connection:
+            return _trials.counts(connection, study_id)
+
+    def points(self, study_id: int, split: str | None = Split.SEARCH) -> list[PointRow]:
+        """Gives a study's points in the order they came, of one split or, with None, of both."""
+        with self._database.read() as connection:
+            return _points.listed(connection, study_id, split)
+
+    def point(self, point_id: int) -> PointRow | None:
+        """Gives the point of that id, or None."""
+        with self._database.read() as connection:
+            return _points.by_id(connection, point_id)
+
+    def frontier(
+        self,
+        study_id: int,
+        cost: str = "flops",
+        *,
+        max_drop: float | None = None,
+        max_flops_ratio: float | None = None,
+        max_flops: float | None = None,
+        max_latency_ms: float | None = None,
+    ) -> list[PointRow]:
+        """Gives the members of a frontier that meet the limits, cheapest first.
+
+        Limits are inclusive; a latency is held to the upper end of its interval.
+        """
+        limits = frontier.Limits(max_drop, max_flops_ratio, max_flops, max_latency_ms)
+        with self._database.read() as connection:
+            return _points.on_frontier(connection, study_id, cost, limits)
+
+    def artifact(self, key: str) -> ArtifactRow | None:
+        """Gives the artifact of that key, or None."""
+        with self._database.read() as connection:
+            return _artifacts.by_key(connection, key)
+
+    def artifacts(self, keys: Iterable[str] | None = None) -> list[ArtifactRow]:
+        """Gives all artifacts, or those of the keys that are there, oldest first."""
+        with self._database.read() as connection:
+            return _artifacts.listed(connection, keys)
+
+    def kept_artifacts(self) -> list[ArtifactRow]:
+        """Gives the artifacts whose weights are on the disk."""
+        with self._database.read() as connection:
+            return _artifacts.kept(connection)
+
+    def events(self, study_id: int, after_id: int = 0) -> list[EventRow]:
+        """Gives a study's events with a higher id than the given one, oldest first."""
+        with self._database.read() as connection:
+            return _events.after(connection, study_id, after_id)
+
+    def integrity_problems(self) -> list[str]:
+        """Gives what the database engine itself finds wrong with the file; nothing if sound."""
+        with self._database.read() as connection:
+            found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
+            orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        problems = [] if found == ["ok"] else found
+        return problems + [f"row {row[1]} of {row[0]} has no {row[2]}" for row in orphans]

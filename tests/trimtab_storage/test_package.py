@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import trimtab_storage
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_every_public_name_is_there() -> None:
+    assert trimtab_storage.__all__ == sorted(trimtab_storage.__all__)
+    for name in trimtab_storage.__all__:
+        assert getattr(trimtab_storage, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'engines'"):
+        trimtab_storage.engines  # noqa: B018
+
+
+def test_store_is_light_to_import() -> None:
+    code = (
+        "import sys, time; start = time.perf_counter(); from trimtab_storage import Store;"
+        "print(time.perf_counter() - start);"
+        "print(*{'pandas', 'numpy', 'torch', 'ray', 'sqlalchemy.orm'} & set(sys.modules))"
+    )
+    outputs = [run(code).split("\n") for _ in range(5)]
+    assert min(float(seconds) for seconds, *_ in outputs) <= 0.25
+    assert outputs[0][1] == ""
+
+
+def test_package_itself_loads_no_database_library() -> None:
+    assert run("import sys, trimtab_storage; print('sqlalchemy' in sys.modules)") == "False\n"

@@ -1,0 +1,157 @@
+"""Reads a model's `config.json` without trusting it.
+
+Only keys that the built families need are kept; a key that could make code run, fetch something
+or change what the numbers mean is refused rather than dropped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trimtab_workers.errors import ModelError
+
+FAMILIES = ("bert", "roberta")
+ATTENTION = ("eager", "sdpa")
+LARGEST_CONFIG = 1 << 20
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+)
+KEPT = frozenset(SIZES) | {
+    "architectures",
+    "attention_probs_dropout_prob",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "classifier_dropout",
+    "eos_token_id",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "id2label",
+    "initializer_range",
+    "label2id",
+    "layer_norm_eps",
+    "model_type",
+    "num_labels",
+    "pad_token_id",
+    "problem_type",
+    "tie_word_embeddings",
+    "type_vocab_size",
+}
+# what has to hold of keys that are then left out, or kept
+ONLY_WITH: Mapping[str, tuple[Any, str]] = {
+    "quantization_config": (None, "give the model before it was quantised"),
+    "is_decoder": (False, "only encoders are built"),
+    "add_cross_attention": (False, "only encoders are built"),
+    "position_embedding_type": ("absolute", "only absolute positions are built"),
+    "problem_type": ("single_label_classification", "only classes that exclude each other are"),
+}
+LEAST: Mapping[str, int] = {"pad_token_id": 0, "type_vocab_size": 1, "num_labels": 1}
+NAMES_ARE_FREE = frozenset({"id2label", "label2id"})
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads and sanitises the `config.json` of a model folder.
+
+    Returns:
+        The keys that the built families need, as they stand in the file.
+
+    Raises:
+        ModelError: There is no such file, it is not well-formed, or it asks for what is not built
+            or not safe.
+    """
+    path = folder / "config.json"
+    config = read_json(path)
+    for key, value in _walk(config):
+        _refuse_code(path, key, value)
+    model_type = config.get("model_type")
+    if model_type not in FAMILIES:
+        raise ModelError(
+            f"{path}: model_type must be one of the families that are built "
+            f"({', '.join(FAMILIES)}), got {model_type!r}"
+        )
+    for key, (allowed, reason) in ONLY_WITH.items():
+        if config.get(key) not in (None, allowed):
+            raise ModelError(f"{path}: {key} must be {json.dumps(allowed)} or absent; {reason}")
+    kept = {key: value for key, value in config.items() if key in KEPT}
+    _check_sizes(path, kept)
+    _check_names(path, kept)
+    return kept
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a small JSON object, refusing what is not one."""
+    if not path.is_file():
+        raise ModelError(f"{path}: a model folder must have this file")
+    if path.stat().st_size > LARGEST_CONFIG:
+        raise ModelError(f"{path}: the file must have at most {LARGEST_CONFIG} bytes")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: the file must be well-formed JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: the file must hold one JSON object")
+    return value
+
+
+def refuse_auto_map(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuses a file that names Python code to load."""
+    for key, value in _walk(config):
+        if key == "auto_map":
+            raise ModelError(
+                f"{path}: auto_map must be absent, as it names code to run ({value!r}); only "
+                f"stock models of the families {', '.join(FAMILIES)} are loaded"
+            )
+
+
+def _refuse_code(path: Path, key: str, value: Any) -> None:
+    if key == "auto_map":
+        refuse_auto_map(path, {key: value})
+    if "attn_implementation" not in key and "experts_implementation" not in key:
+        return
+    for name in value.values() if isinstance(value, dict) else [value]:
+        # true and false belong to a switch that old releases saved
+        if name not in (None, True, False, *ATTENTION):
+            raise ModelError(
+                f"{path}: {key} must be one of {', '.join(ATTENTION)} or absent, got {name!r}; "
+                "kernels from elsewhere are not loaded"
+            )
+
+
+def _walk(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key, inner
+            yield from _walk(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _walk(inner)
+
+
+def _check_sizes(path: Path, config: Mapping[str, Any]) -> None:
+    needed = dict.fromkeys(SIZES, 1)
+    given = {key: least for key, least in LEAST.items() if config.get(key) is not None}
+    for key, least in (needed | given).items():
+        value = config.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ModelError(f"{path}: {key} must be a whole number from {least} on, got {value!r}")
+    if config["hidden_size"] % config["num_attention_heads"]:
+        raise ModelError(
+            f"{path}: hidden_size must be a multiple of num_attention_heads, got "
+            f"{config['hidden_size']} and {config['num_attention_heads']}"
+        )
+
+
+def _check_names(path: Path, config: Mapping[str, Any]) -> None:
+    for key, value in config.items():
+        if key in NAMES_ARE_FREE:
+            continue
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and ("/" in text or "\\" in text):
+                raise ModelError(f"{path}: {key} must be a plain name, got {text!r}")
