@@ -206,8 +206,8 @@ def _switch_to_wal(connection: sqlite3.Connection, path: Path) -> None:
             (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
             break
         except sqlite3.OperationalError as error:
-            # Two processes that switch a new file at once would wait for each other, so SQLite
-            # tells one of them at once that it is busy, whatever the timeout.
+            # While another process is about to write a file that is not switched yet, SQLite
+            # answers busy at once, whatever the timeout.
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)

@@ -236,6 +236,17 @@ def test_writer_that_cannot_get_the_lock_says_so(
     store.close()
 
 
+def test_opening_waits_for_a_process_that_writes_before_the_log_is_switched_on(
+    url: str, tmp_path: Path
+) -> None:
+    other = sqlite3.connect(tmp_path / "trimtab.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.2, lambda: other.execute("COMMIT")).start()
+    with Store.open(url) as store:
+        assert store.studies() == []
+    other.close()
+
+
 def test_row_of_no_study_is_refused(store: Store) -> None:
     with pytest.raises(StorageError, match="FOREIGN KEY"):
         store.log_event(99, "tick", {})

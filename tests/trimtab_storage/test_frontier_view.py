@@ -79,7 +79,7 @@ def anticorrelated(rng: random.Random, count: int) -> list[tuple[float, float]]:
     pairs = []
     for _ in range(count):
         cost = rng.random()
-        pairs.append((cost, 1.0 - cost + rng.random() ** 2 * 0.5))
+        pairs.append((cost, 1.0 - cost + rng.random() * 0.5))
     return pairs
 
 

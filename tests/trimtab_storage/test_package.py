@@ -23,10 +23,11 @@ def test_every_public_name_is_there() -> None:
 
 def test_store_is_light_to_import() -> None:
     code = (
-        "import sys, time; start = time.perf_counter(); from trimtab_storage import Store;"
-        "print(time.perf_counter() - start);"
+        "import sys, time; start = time.process_time(); from trimtab_storage import Store;"
+        "print(time.process_time() - start);"
         "print(*{'pandas', 'numpy', 'torch', 'ray', 'sqlalchemy.orm'} & set(sys.modules))"
     )
+    # Processor time, so that other work on the machine does not count.
     outputs = [run(code).split("\n") for _ in range(5)]
     assert min(float(seconds) for seconds, *_ in outputs) <= 0.25
     assert outputs[0][1] == ""

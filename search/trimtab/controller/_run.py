@@ -14,7 +14,7 @@ from trimtab.controller._trials import TrialLoop
 from trimtab.emission import Emission, emit_checkpoint
 from trimtab.errors import NothingFinishedError
 from trimtab.forge import Forge
-from trimtab.selection import Choice, choose
+from trimtab.selection import Choice, Limits, choose
 from trimtab.spec import Spec
 from trimtab_storage import PointRow, Store, StudyState, TrialState
 from trimtab_workers.executors import Executor
@@ -24,9 +24,11 @@ CHECKPOINT = "checkpoint"
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run ended with: the chosen point, and the checkpoint that was written of it."""
+    """What a run ended with: the frontier, the chosen point, and the checkpoint of it."""
 
     study: str
+    limits: Limits
+    frontier: list[PointRow]
     choice: Choice[PointRow]
     emission: Emission
 
@@ -95,4 +97,5 @@ def _deliver(session: Session, baseline: Baseline) -> RunResult:
         max_drop=session.limits.max_drop,
         force=True,
     )
-    return RunResult(session.study.name, choice, emission)
+    frontier = session.store.frontier(session.study.id)
+    return RunResult(session.study.name, session.limits, frontier, choice, emission)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trimtab.spec._words import did_you_mean, listing, show
+from trimtab.spec._words import did_you_mean, listing, show, show_path
 from trimtab.spec.errors import FieldError, KeyPath, SpecError
 from trimtab.spec.references import is_hub_id, locate_model
 
@@ -55,7 +55,7 @@ def _check_model(spec: Spec) -> Iterator[SpecError]:
 
 
 def _check_model_folder(folder: Path) -> None:
-    shown = show(str(folder))
+    shown = show_path(folder)
     if not folder.is_dir():
         there = "is a file" if folder.exists() else "is not there"
         raise FieldError(f"must be a folder, but {shown} {there}")
@@ -87,14 +87,14 @@ def _read_header(spec: Spec, part: str) -> list[str] | None:
     if source.path is None:
         if not is_hub_id(source.dataset) and not Path(source.dataset).is_dir():
             raise FieldError(
-                f"must be a dataset's folder, but {show(source.dataset)} is not there",
+                f"must be a dataset's folder, but {show_path(source.dataset)} is not there",
                 at=("dataset",),
             )
         return None
     path = Path(source.path)
     if not path.is_file():
         there = "is not a file" if path.exists() else "is not there"
-        raise FieldError(f"must be a file, but {show(source.path)} {there}")
+        raise FieldError(f"must be a file, but {show_path(source.path)} {there}")
     return None if path.suffix.lower() == ".parquet" else _columns_of(path)
 
 
@@ -104,16 +104,16 @@ def _columns_of(path: Path) -> list[str]:
             start = stream.read(_HEADER_BYTES)
     except OSError as error:
         raise FieldError(
-            f"must be a readable file, but {show(str(path))}: {error.strerror}"
+            f"must be a readable file, but {show_path(path)}: {error.strerror}"
         ) from None
     if not start.strip():
-        raise FieldError(f"must have rows, but {show(str(path))} is empty")
+        raise FieldError(f"must have rows, but {show_path(path)} is empty")
     try:
         # Cut at a line, so that a character is not cut in two.
         text = start[: start.rfind(b"\n") + 1 or None].decode("utf-8-sig")
     except UnicodeDecodeError:
         raise FieldError(
-            f"must be text in UTF-8, but {show(str(path))} is not", "save the file as UTF-8"
+            f"must be text in UTF-8, but {show_path(path)} is not", "save the file as UTF-8"
         ) from None
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
@@ -131,7 +131,7 @@ def _jsonl_columns(text: str, path: Path) -> list[str]:
         row = None
     if not isinstance(row, dict):
         raise FieldError(
-            f"must have one JSON object on each line, but the first of {show(str(path))} is not"
+            f"must have one JSON object on each line, but the first of {show_path(path)} is not"
         )
     return list(row)
 

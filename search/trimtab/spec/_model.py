@@ -53,7 +53,7 @@ class Spec(Section):
         default_factory=Finetune,
         description="How a model without a head for the task is trained first.",
     )
-    budget: Budget = Field(description="What the compressed model may cost.")
+    budget: Budget = Field(description="The limits on cost; all that are given must hold.")
     max_drop: DropField = Field(
         default=DEFAULT_DROP,
         description="Largest loss: points of the metric (`1 pt`), or a share of the baseline's "
@@ -61,7 +61,7 @@ class Spec(Section):
     )
     search: Search = Field(default_factory=Search, description="What is tried, and how long.")
     workers: Workers = Field(
-        default_factory=Workers, description="Where trials run, and how many at a time."
+        default_factory=Workers, description="Where trials run; may change between runs."
     )
     output: PathField = Field(
         default="", description="Folder for the results; by default `runs/NAME`."

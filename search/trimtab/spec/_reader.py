@@ -28,9 +28,8 @@ def read_file(path: str | Path) -> Document:
     file = str(path)
     try:
         content = _read_bytes(Path(path))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        _refuse(file, f"a spec must be a readable file, but: {reason}")
+    except OSError as error:
+        _refuse(file, f"a spec must be a readable file, but: {error.strerror or error}")
     form: Form = "json" if file.lower().endswith(".json") else "yaml"
     return read_text(content, file, form)
 

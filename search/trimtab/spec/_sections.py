@@ -130,7 +130,9 @@ def _rows(default_split: str) -> BeforeValidator:
             )
         if isinstance(value, dict) and value.get("dataset") is None:
             raise FieldError("must be a file's path, or a mapping with `dataset`")
-        return {"split": default_split, **value} if isinstance(value, dict) else value
+        if isinstance(value, dict) and value.get("split") is None:
+            return {**value, "split": default_split}
+        return value
 
     return BeforeValidator(read)
 

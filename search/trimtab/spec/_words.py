@@ -36,6 +36,12 @@ def _shorten(text: str) -> str:
     return text_cut(printable, _SHOWN_CHARACTERS)
 
 
+def show_path(path: object) -> str:
+    """Writes a path; of a long one the end, which tells most."""
+    text = "".join(c if c.isprintable() else " " for c in str(path))
+    return f"`{text}`" if len(text) <= 120 else f"`…{text[-119:]}`"
+
+
 def text_cut(text: str, length: int) -> str:
     """Cuts a text to ``length`` characters, with an ellipsis where something is left out."""
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.spec._words import did_you_mean, listing, show
+from trimtab.spec._words import did_you_mean, listing, show, show_path
 from trimtab.spec.errors import FieldError
 
 DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -115,7 +115,7 @@ def package_folder(name: str) -> Path | None:
 
 def _settle_folder(text: str, around: Surroundings, what: str) -> str:
     path = settle_path(text, around)
-    if not is_hub_id(text) or os.path.isdir(path):
+    if not is_hub_id(text) or os.path.exists(path):
         return path
     if around.allow_hub:
         return text
@@ -143,5 +143,5 @@ def _inside_package(name: str, inside: str) -> Path:
         )
     folder = (root / inside).resolve()
     if not folder.is_relative_to(root.resolve()):
-        raise FieldError(f"must stay inside the package `{name}`, but leads to {show(str(folder))}")
+        raise FieldError(f"must stay inside the package `{name}`, but leads to {show_path(folder)}")
     return folder

@@ -308,6 +308,7 @@ def test_the_connection_of_another_is_left_open(pool: Executor, collect: Collect
     assert not psutil.pid_exists(pid)
 
 
+@pytest.mark.slow
 def test_twenty_workers_killed_in_mid_job_cost_one_job_each(
     pool: Executor, collect: Collect, tmp_path: Path
 ) -> None:
@@ -419,6 +420,48 @@ def test_workers_share_the_cores_or_take_the_threads_chosen(
     with RayExecutor(1, cpus_each=0, device="cpu", threads=threads) as executor:
         ticket = executor.submit(Threads())
         assert collect(executor, 1)[ticket].value == (str(expected), expected)
+
+
+@pytest.mark.parametrize(
+    ("n_gpus", "slots"), [(0.0, None), (0.4, None), (0.5, 1), (1.0, 2), (1.5, 3), (4.0, 3)]
+)
+def test_there_are_no_more_workers_than_the_gpus_of_this_machine_are_enough_for(
+    shared_ray: Executor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    n_gpus: float,
+    slots: int | None,
+) -> None:
+    from trimtab_workers.executors import _ray
+
+    class Embedded(_ray.Cluster):
+        def __init__(self, address: str | None, n_cpus: float) -> None:
+            super().__init__(address, n_cpus)
+            self.embedded = True
+
+        def n_gpus(self) -> float:
+            return n_gpus
+
+    monkeypatch.setattr(_ray, "Cluster", Embedded)
+    if slots is None:
+        with pytest.raises(ExecutorError, match=r"needs 0.5 GPUs.* has 0.*; set gpus_each: 0"):
+            _ray.RayExecutor(3, gpus_each=0.5, cpus_each=0, device="cpu")
+        return
+    with _ray.RayExecutor(3, gpus_each=0.5, cpus_each=0, device="cpu") as executor:
+        assert executor.slots == slots
+    assert ("going on with" in caplog.text) == (slots < 3)
+
+
+@pytest.mark.parametrize("numbers", [{"count": 0}, {"gpus_each": -1}, {"threads": 0}])
+def test_numbers_out_of_range_are_refused(numbers: dict[str, int]) -> None:
+    settings = {"count": 1, "gpus_each": 0.0, "threads": None, **numbers}
+    with pytest.raises(ValueError, match=r"but got .*(0|-1)"):
+        make_executor("ray", device="cpu", address=None, **settings)  # type: ignore[arg-type]
+
+
+def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match="one of inline, ray, but got 'dask'"):
+        make_executor("dask", count=1, gpus_each=0, device="cpu", address=None)
 
 
 def _wait_for_full_pool(pool: Executor) -> None:

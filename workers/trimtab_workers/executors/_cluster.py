@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import os
@@ -24,7 +25,7 @@ _KNOCK_S = 10.0
 _CONNECT_TIMEOUT_S = 1.0
 # A head of our own is not restarted by anybody. A cluster's may be, and Ray ends this process
 # after 60 s without one, so our own word has to come well before.
-_OWN_PATIENCE_S = 4.0
+_OWN_PATIENCE_S = 2.0
 _CLUSTER_PATIENCE_S = 30.0
 
 
@@ -114,7 +115,9 @@ def _init(address: str | None, n_cpus: float) -> None:
 
 
 def _knock(address: str) -> None:
-    """Fails at once where Ray would try for minutes."""
+    """Fails at once where Ray would try for minutes, or fail in a riddle."""
+    if address.startswith("ray://"):
+        importlib.import_module("grpc.aio")
     host, colon, port = address.rpartition(":")
     if colon and "/" not in host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()

@@ -91,15 +91,18 @@ class RayExecutor(Executor):
     def wait(self, timeout_s: float) -> list[Outcome]:
         """Gives what has finished, and meanwhile looks after the workers."""
         end = time.monotonic() + timeout_s
-        while True:
-            if not self._outcomes:
+        try:
+            while not self._outcomes:
                 self._check_usable()
                 self._look_after()
-            left = end - time.monotonic()
-            if self._outcomes or left <= 0 or not self._is_busy():
-                outcomes, self._outcomes = self._outcomes, []
-                return outcomes
-            self._pause(min(left, self._until_deadline(), _TICK_S))
+                left = end - time.monotonic()
+                if self._outcomes or left <= 0 or not self._is_busy():
+                    break
+                self._pause(min(left, self._until_deadline(), _TICK_S))
+        except ConnectionError:  # from the Ray client; elsewhere silence is how we know
+            self._mourn()
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
 
     def progress(self) -> dict[int, Progress]:
         """Gives the latest reports, as of the last or the present `wait`."""

@@ -1,0 +1,237 @@
+"""The commands. Each reads its options, calls the Python face, and shows what came back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trimtab.cli._options import (
+    DEFAULT_DB,
+    Db,
+    Force,
+    Hub,
+    Json,
+    MaxDrop,
+    MaxFlops,
+    MaxLatency,
+    StudyName,
+    find_study,
+    limits_for,
+    print_json,
+)
+
+EXIT_CODES = (
+    "Exit codes: 0 ok, 1 internal error, 2 usage or spec, 3 finished but nothing meets the limits "
+    "(the closest point is delivered), 4 nothing finished, 130 interrupted."
+)
+NOTHING_FEASIBLE = 3
+
+app = typer.Typer(
+    name="trimtab",
+    help="Declare a budget and a largest drop; get a smaller, faster Transformer checkpoint.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec, YAML or JSON.")]
+
+
+@app.command()
+def init(
+    spec: SpecFile,
+    template: Annotated[
+        str, typer.Option(help="starter (runs as it is), demo (a real encoder), or hub.")
+    ] = "starter",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write a commented spec that runs."""
+    from trimtab.starter import write_template
+
+    written = write_template(template, spec, force=force)
+    if as_json:
+        print_json({"written": [str(path) for path in written]})
+        return
+    for path in written:
+        typer.echo(f"wrote {path}")
+    hub = " --allow-hub" if template == "hub" else ""
+    typer.echo(f"now: trimtab validate {spec}{hub}; trimtab run {spec}{hub}")
+
+
+@app.command()
+def validate(spec: SpecFile, allow_hub: Hub = False, as_json: Json = False) -> None:
+    """Check a spec and the files it names; every error is shown with its line."""
+    from trimtab.spec import Spec, SpecErrors, check_files
+
+    loaded = Spec.load(spec, allow_hub=allow_hub)
+    errors = check_files(loaded)
+    if errors:
+        raise SpecErrors(errors)
+    if as_json:
+        print_json({"valid": True, "spec": loaded.to_plain()})
+    else:
+        typer.echo(f"{spec}: valid")
+
+
+@app.command()
+def plan(
+    spec: SpecFile, db: Db = DEFAULT_DB, allow_hub: Hub = False, as_json: Json = False
+) -> None:
+    """Show what would run: costs that can be reached, trials that fit, disk, what is reused."""
+    from trimtab.cli._show import show_plan
+    from trimtab.plan import make_plan
+    from trimtab.spec import Spec
+
+    made = make_plan(Spec.load(spec, allow_hub=allow_hub), db)
+    if as_json:
+        print_json(made.to_plain())
+    else:
+        show_plan(made)
+
+
+@app.command()
+def run(
+    spec: SpecFile,
+    db: Db = DEFAULT_DB,
+    allow_hub: Hub = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Search, and write the best checkpoint; the same command again continues."""
+    from trimtab.cli._live import RunReporter
+    from trimtab.cli._show import run_plain, show_result
+    from trimtab.spec import Spec, SpecErrors, check_files
+    from trimtab.study import run_to_result
+
+    loaded = Spec.load(spec, allow_hub=allow_hub)
+    errors = check_files(loaded)
+    if errors:
+        raise SpecErrors(errors)
+    with RunReporter(quiet=quiet) as reporter:
+        result = run_to_result(loaded, db=db, reporter=reporter)
+    if as_json:
+        print_json(run_plain(result))
+    else:
+        show_result(result, loaded)
+    return 0 if result.choice.feasible else NOTHING_FEASIBLE
+
+
+@app.command()
+def status(study: StudyName = None, db: Db = DEFAULT_DB, as_json: Json = False) -> None:
+    """Show how far a study has come, and its best point."""
+    from trimtab.cli._show import show_status
+
+    found = find_study(study, db).status()
+    if as_json:
+        print_json(found)
+    else:
+        show_status(found)
+
+
+@app.command()
+def trials(
+    study: StudyName = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only those that failed.")] = False,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+) -> None:
+    """List every trial with its recipe, state and reason."""
+    from trimtab.cli._show import trials_plain
+    from trimtab.cli._tables import show_trials
+
+    found = find_study(study, db)
+    rows = [row for row in found.trial_rows() if not failed or row.state == "failed"]
+    if as_json:
+        print_json({"study": found.name, "trials": trials_plain(found, rows)})
+    else:
+        show_trials(rows)
+
+
+@app.command()
+def frontier(
+    study: StudyName = None,
+    cost: Annotated[str, typer.Option(help="flops or latency.")] = "flops",
+    max_drop: MaxDrop = None,
+    max_flops: MaxFlops = None,
+    max_latency: MaxLatency = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+) -> None:
+    """Show the points that no other beats, or those of them within other limits."""
+    from trimtab.cli._show import frontier_plain, print_csv, show_study_frontier
+
+    found = find_study(study, db)
+    limits = limits_for(found, max_drop, max_flops, max_latency)
+    if as_json:
+        print_json(frontier_plain(found, limits, cost))
+    elif as_csv:
+        print_csv(found, limits, cost)
+    else:
+        show_study_frontier(found, limits, cost)
+
+
+@app.command()
+def plot(
+    study: StudyName = None,
+    out: Annotated[Path, typer.Option(help="A .png or .html file.")] = Path("frontier.png"),
+    cost: Annotated[str, typer.Option(help="flops or latency.")] = "flops",
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+) -> None:
+    """Draw the frontier with its limits and the baseline."""
+    from trimtab.cli._show import draw
+
+    draw(find_study(study, db), out, cost)
+    if as_json:
+        print_json({"written": str(out)})
+    else:
+        typer.echo(f"wrote {out}")
+
+
+@app.command()
+def emit(
+    study: StudyName = None,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("checkpoint"),
+    max_drop: MaxDrop = None,
+    max_flops: MaxFlops = None,
+    max_latency: MaxLatency = None,
+    force: Force = False,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+) -> int:
+    """Write the checkpoint of the best point for these limits, or for the spec's."""
+    from trimtab.cli._live import RunReporter
+    from trimtab.cli._show import emission_plain, show_emission
+
+    found = find_study(study, db)
+    limits = limits_for(found, max_drop, max_flops, max_latency) or found.limits()
+    choice = found.choose(limits)
+    with RunReporter() as reporter:
+        emission = found.emit_for(limits, out, force, reporter)
+    if as_json:
+        print_json(emission_plain(choice, emission))
+    else:
+        show_emission(choice, emission)
+    return 0 if choice.feasible else NOTHING_FEASIBLE
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A checkpoint.")],
+    on: Annotated[Path | None, typer.Option(help="A labelled file to measure on.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a checkpoint: hashes, tensors, stored logits and cost; with a file, the metric."""
+    from trimtab.cli._show import show_verified
+    from trimtab.emission._verify import verify as verify_checkpoint
+
+    found = verify_checkpoint(folder, on)
+    if as_json:
+        print_json(found)
+    else:
+        show_verified(folder, found)

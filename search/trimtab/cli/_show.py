@@ -1,0 +1,210 @@
+"""From results to what is shown: as JSON-able values and as text."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trimtab.cli._tables import (
+    big,
+    console,
+    duration,
+    percent,
+    points,
+    show_facts,
+    show_frontier,
+)
+from trimtab.errors import InputError
+from trimtab.selection import Choice, Limits, choose, is_feasible
+from trimtab.study import Study, point_plain
+from trimtab_storage import PointRow, TrialRow
+from trimtab_strategies.recipe import describe
+
+if TYPE_CHECKING:
+    from trimtab.controller import RunResult
+    from trimtab.emission import Emission
+    from trimtab.plan import Plan
+    from trimtab.spec import Spec
+
+COSTS = ("flops", "latency")
+
+
+def frontier_plain(study: Study, limits: Limits | None, cost: str) -> dict[str, Any]:
+    """Gives a frontier as ``frontier --json`` does."""
+    _check_cost(cost)
+    judged = limits or study.limits()
+    baseline = study.row().baseline or {}
+    names = ("metric", "flops", "params", "latency_ms")
+    return {
+        "study": study.name,
+        "cost": cost,
+        "baseline": {name: baseline.get(name) for name in names},
+        "points": [point_plain(p, judged) for p in study.frontier_points(limits, cost)],
+    }
+
+
+def print_csv(study: Study, limits: Limits | None, cost: str) -> None:
+    """Prints a frontier as CSV on stdout."""
+    plain = frontier_plain(study, limits, cost)["points"]
+    names = list(point_plain(study.points()[0])) if study.points() else ["id"]
+    writer = csv.writer(sys.stdout)
+    writer.writerow(names)
+    for point in plain:
+        shown = {**point, "recipe": describe(point["recipe"])}
+        writer.writerow([shown[name] for name in names])
+
+
+def show_study_frontier(study: Study, limits: Limits | None, cost: str) -> None:
+    """Prints a frontier, with what is best and what to relax if nothing meets the limits."""
+    _check_cost(cost)
+    row, judged = study.row(), limits or study.limits()
+    every = study.points()
+    if not every or row.baseline is None:
+        raise InputError(f"study {study.name!r} has no measured points yet")
+    shown = study.frontier_points(limits, cost)
+    choice = choose(every, judged)
+    feasible = {point.id for point in shown if is_feasible(point, judged)}
+    best_id = choice.point.id if choice.feasible else None
+    metric = row.spec["task"]["metric"]
+    console().print(
+        f"{study.name}: {metric} {row.baseline['metric']:.4f} at "
+        f"{big(row.baseline['flops'])}FLOPs is the baseline; {len(every)} points measured",
+        markup=False,
+    )
+    if shown:
+        show_frontier(shown, feasible, best_id, metric)
+    _say_choice(choice)
+
+
+def _say_choice(choice: Choice[PointRow]) -> None:
+    point = choice.point
+    what = f"point {point.id}: {percent(point.flops_ratio)} FLOPs at {points(point.drop)}"
+    lines = [f"best within the limits: {what}"]
+    if not choice.feasible:
+        lines = [f"nothing meets the limits; closest: {what}"]
+        lines += [f"  it would be enough to {text}" for text in choice.relaxations]
+    for line in lines:
+        console().print(line, markup=False)
+
+
+def trials_plain(study: Study, rows: Sequence[TrialRow]) -> list[dict[str, Any]]:
+    """Gives trials as ``trials --json`` does."""
+    owned: dict[int | None, list[int]] = {}
+    for point in study.points():
+        owned.setdefault(point.trial_id, []).append(point.id)
+    names = ("number", "recipe", "state", "reason", "attempts", "seconds", "reused")
+    return [
+        {**{name: getattr(row, name) for name in names}, "points": owned.get(row.id, [])}
+        for row in rows
+    ]
+
+
+def show_status(found: dict[str, Any]) -> None:
+    """Prints where a study stands."""
+    best, baseline = found["best"], found["baseline"]
+    trials = ", ".join(f"{count} {state}" for state, count in found["trials"].items() if count)
+    facts = {"study": found["study"], "state": found["state"], "trials": trials or "none yet"}
+    if baseline is not None:
+        facts["baseline"] = f"{baseline['metric']:.4f} at {big(baseline['flops'])}FLOPs"
+    if best is not None:
+        word = "best" if best["feasible"] else "closest"
+        cost, drop = percent(best["flops_ratio"]), points(best["drop"])
+        facts[word] = f"point {best['id']}: {cost} FLOPs at {drop} ({describe(best['recipe'])})"
+    facts["time used"] = duration(found["elapsed_s"])
+    if found["remaining_s"] is not None:
+        facts["time left"] = f"at most {duration(found['remaining_s'])}"
+    show_facts(facts)
+
+
+def show_plan(plan: Plan) -> None:
+    """Prints a plan, warnings last."""
+    show_facts(plan.facts())
+    for warning in plan.warnings:
+        console().print(f"warning: {warning}", markup=False)
+
+
+def emission_plain(choice: Choice[PointRow], emission: Emission) -> dict[str, Any]:
+    """Gives a written checkpoint as JSON-able values."""
+    return {
+        "checkpoint": str(emission.path),
+        "feasible": choice.feasible,
+        "relaxations": list(choice.relaxations),
+        "point": point_plain(choice.point),
+        "certified": emission.certificate.facts(),
+    }
+
+
+def show_emission(choice: Choice[PointRow], emission: Emission) -> None:
+    """Prints what was written and how it did on unseen rows."""
+    _say_choice(choice)
+    facts = emission.certificate.facts()
+    low, high = facts["drop_interval_95"]
+    verdict = "" if facts["holds"] else "; this is over the allowed drop: not certified"
+    console().print(
+        f"on {facts['n']} rows that decided nothing: {facts['metric']:.4f}, drop "
+        f"{points(facts['drop'])} ({points(low)} to {points(high)}){verdict}",
+        markup=False,
+    )
+    console().print(f"checkpoint: {emission.path}", markup=False)
+
+
+def run_plain(result: RunResult) -> dict[str, Any]:
+    """Gives a run's result as JSON-able values."""
+    return {"study": result.study, **emission_plain(result.choice, result.emission)}
+
+
+def show_result(result: RunResult, spec: Spec) -> None:
+    """Prints the frontier and the checkpoint of a run."""
+    feasible = {point.id for point in result.frontier if is_feasible(point, result.limits)}
+    best_id = result.choice.point.id if result.choice.feasible else None
+    show_frontier(result.frontier, feasible, best_id, spec.task.metric)
+    show_emission(result.choice, result.emission)
+
+
+def show_verified(folder: Path, found: dict[str, Any]) -> None:
+    """Prints what ``verify`` found."""
+    console().print(
+        f"{folder}: {found['files']} files and {found['tensors']} tensors are as they were "
+        f"written; logits within {found['max_logit_difference']:.1g}; "
+        f"{big(found['flops'])}FLOPs per sample, {big(found['params'])} parameters",
+        markup=False,
+    )
+    if "metric" in found:
+        console().print(
+            f"{found['metric_name']} {found['metric']:.4f} on {found['n']} rows, "
+            f"{big(found['flops_on'])}FLOPs per sample there",
+            markup=False,
+        )
+
+
+def draw(study: Study, out: Path, cost: str) -> None:
+    """Writes a picture of a study's frontier."""
+    from trimtab.plots import plot_frontier
+
+    _check_cost(cost)
+    row, every = study.row(), study.points()
+    if not every or row.baseline is None:
+        raise InputError(f"study {study.name!r} has no measured points yet")
+    baseline = next(point for point in every if point.artifact_key == row.baseline["artifact"])
+    shown = {point.id for point in study.frontier_points(None, cost)}
+    try:
+        plot_frontier(
+            every,
+            shown,
+            baseline,
+            study.limits(),
+            study.name,
+            out,
+            cost="latency" if cost == "latency" else "flops",
+            metric_name=row.spec["task"]["metric"],
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _check_cost(cost: str) -> None:
+    if cost not in COSTS:
+        raise InputError(f"--cost must be one of {', '.join(COSTS)}, but got {cost!r}")

@@ -1,0 +1,102 @@
+"""What people see: tables and lines on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from trimtab_storage import PointRow, TrialRow
+from trimtab_strategies.recipe import describe
+
+
+def console() -> Console:
+    """Gives a console on stdout; without a terminal, lines are not cut or coloured."""
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=200)
+
+
+def table(*columns: str, right: Collection[str] = ()) -> Table:
+    """Gives an empty table; columns named in ``right`` hold numbers."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left")
+    return made
+
+
+def percent(value: float) -> str:
+    """Writes a ratio: ``45.2%``."""
+    return f"{100 * value:.1f}%"
+
+
+def points(value: float) -> str:
+    """Writes a drop in points: ``+0.40 pt`` is worse."""
+    return f"{100 * value:+.2f} pt"
+
+
+def big(value: float) -> str:
+    """Writes FLOPs or a count shortly: ``1.24 G``."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Writes a time shortly: ``3 min 20 s``."""
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def show_frontier(
+    rows: Sequence[PointRow], feasible: Collection[int], best_id: int | None, metric: str
+) -> None:
+    """Prints points from cheap to dear; ``*`` marks the best, ``-`` what is over the limits."""
+    columns = ("", "point", "FLOPs", "of baseline", metric, "drop", "params", "recipe")
+    shown = table(*columns, right=columns[1:-1])
+    for row in rows:
+        mark = "*" if row.id == best_id else "" if row.id in feasible else "-"
+        shown.add_row(
+            mark,
+            str(row.id),
+            big(row.flops),
+            percent(row.flops_ratio),
+            f"{row.metric:.4f}",
+            points(row.drop),
+            big(row.params),
+            describe(row.recipe),
+        )
+    console().print(shown)
+
+
+def show_trials(rows: Sequence[TrialRow]) -> None:
+    """Prints trials by number."""
+    columns = ("trial", "state", "time", "reused", "recipe", "reason")
+    shown = table(*columns, right=("trial", "time", "reused"))
+    for row in rows:
+        shown.add_row(
+            str(row.number),
+            str(row.state),
+            duration(row.seconds),
+            str(row.reused),
+            describe(row.recipe),
+            row.reason or "",
+        )
+    console().print(shown)
+
+
+def show_facts(facts: dict[str, Any]) -> None:
+    """Prints names and values, one a line."""
+    shown = Table(box=None, pad_edge=False, show_header=False)
+    shown.add_column(style="bold")
+    shown.add_column()
+    for name, value in facts.items():
+        shown.add_row(name, str(value))
+    console().print(shown)

@@ -1,0 +1,45 @@
+"""Emitting from a study that is not running: the same steps, done in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trimtab.controller._limits import task_of
+from trimtab.controller._report import Reporter
+from trimtab.controller._runner import JobRunner
+from trimtab.emission import Emission, emit_checkpoint
+from trimtab.forge import Forge
+from trimtab.selection import Choice, Limits
+from trimtab.spec import Spec
+from trimtab_storage import ArtifactFiles, PointRow, Store, StudyRow
+from trimtab_workers.executors import make_executor
+from trimtab_workers.jobs import Workplace
+
+
+def emit_of_study(
+    store: Store,
+    study: StudyRow,
+    choice: Choice[PointRow],
+    limits: Limits,
+    out: Path,
+    force: bool,
+    reporter: Reporter,
+) -> Emission:
+    """Writes the checkpoint of a chosen point; needs no lease, so the study may run meanwhile."""
+    # What the study was given once may be used again, hub ids included.
+    spec = Spec.from_mapping(study.spec, allow_hub=True)
+    # Not the owner of the study's own files: its controller must not sweep ours away.
+    files = ArtifactFiles(store.artifact_root, f"emit-{study.id}")
+    place = Workplace(task_of(spec), spec.model, files)
+    device = spec.workers.device
+    with make_executor("inline", count=1, gpus_each=0, device=device, address=None) as executor:
+        runner = JobRunner(executor, lambda: None)
+
+        def run(job: object, label: str) -> object:
+            reporter.note(label)
+            return runner.run(job, label)  # type: ignore[arg-type]
+
+        forge = Forge(store, place, study.fingerprint["data"], run)
+        return emit_checkpoint(
+            store, study.name, choice, forge, out, max_drop=limits.max_drop, force=force
+        )

@@ -1,0 +1,223 @@
+"""The plan: what a run would do, can reach and needs, before anything is trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trimtab.controller import budget_ratio, finetune_of, limits_of, task_of
+from trimtab.controller._ladder import ladder
+from trimtab.errors import InputError
+from trimtab.forge import baseline_key
+from trimtab.spec import Spec
+from trimtab_storage import ArtifactFiles, Reader
+from trimtab_strategies import registry
+from trimtab_strategies.base import CostRange, default_choices
+from trimtab_strategies.cost import mean_flops
+from trimtab_workers.executors import WorkerContext
+from trimtab_workers.jobs import Survey, SurveyJob, Workplace
+
+STATISTICS_BYTES = 4
+FRONTIER_MODELS = 8
+"""About how many models of a study lie on its frontier, and so keep their weights."""
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """What the database holds already of the work that a spec asks for."""
+
+    has_baseline: bool = False
+    terminal_trials: int = 0
+    seconds_per_trial: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would run."""
+
+    study: str
+    baseline_flops: float
+    mean_tokens: float
+    rows: Mapping[str, int]
+    is_finetuned_first: bool
+    budget_ratio: float | None
+    ladder: tuple[float, ...]
+    reach: Mapping[str, CostRange]
+    trials_wanted: int
+    seconds_per_trial: float
+    trials_that_fit: int
+    disk_bytes: int
+    reuse: Reuse
+    warnings: tuple[str, ...]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Gives the plan as JSON-able values."""
+        plain = asdict(self)
+        plain["reach"] = {
+            name: {
+                **asdict(span),
+                "low_ratio": span.low_flops / self.baseline_flops,
+                "high_ratio": span.high_flops / self.baseline_flops,
+            }
+            for name, span in self.reach.items()
+        }
+        return plain
+
+    def facts(self) -> dict[str, str]:
+        """Gives the plan as names and short texts."""
+        rows = ", ".join(f"{count:,} {name}" for name, count in self.rows.items())
+        rungs = ", ".join(f"{rung:.0%}" for rung in self.ladder)
+        reused = []
+        if self.reuse.has_baseline:
+            reused.append("the baseline")
+        if self.reuse.terminal_trials:
+            reused.append(f"{self.reuse.terminal_trials} trials")
+        spans = {
+            f"{name} reaches": f"{span.low_flops / self.baseline_flops:.0%} to "
+            f"{span.high_flops / self.baseline_flops:.0%} of the baseline's FLOPs"
+            for name, span in self.reach.items()
+        }
+        first = "fine-tuned first" if self.is_finetuned_first else "as it is"
+        return {
+            "study": self.study,
+            "rows": rows,
+            "baseline": f"{self.baseline_flops / 1e9:.3g} GFLOPs per sample at "
+            f"{self.mean_tokens:.1f} tokens on average; {first}",
+            **spans,
+            "each recipe is made at": f"{rungs} of the baseline's FLOPs",
+            "trials": f"{self.trials_wanted} wanted; about {self.trials_that_fit} fit the time at "
+            f"{self.seconds_per_trial:.0f} s each (a rough estimate)",
+            "disk": f"about {self.disk_bytes / 1e6:,.0f} MB",
+            "reused": ", ".join(reused) or "nothing yet",
+        }
+
+
+def make_plan(spec: Spec, db: str) -> Plan:
+    """Surveys the model and the data, and works out what a run would do.
+
+    Reads the database if there is one, and writes nothing.
+
+    Raises:
+        InputError: if the data or the model cannot be worked with.
+    """
+    place = Workplace(task_of(spec), spec.model, ArtifactFiles(Path(), "plan"))
+    survey = SurveyJob(place).run(WorkerContext("cpu", lambda stage, done, total: None))
+    flops = mean_flops(survey.shape, survey.histogram)
+    reuse = _reuse(spec, survey, db)
+    # The baseline's metric is not known yet, and the budget on FLOPs does not depend on it.
+    ratio = budget_ratio(limits_of(spec, 1.0), flops)
+    names = [entry.name for entry in spec.search.strategies]
+    reach = {name: registry.get(name).reach(survey.shape, survey.histogram) for name in names}
+    seconds = reuse.seconds_per_trial or _estimate_trial_s(survey, flops, ladder(ratio))
+    fits = int(spec.workers.count * spec.search.time.seconds / max(seconds, 1e-3))
+    return Plan(
+        study=spec.name,
+        baseline_flops=flops,
+        mean_tokens=survey.histogram.mean,
+        rows={
+            "to train on": survey.n_train,
+            "to decide on": survey.n_search,
+            "to certify": survey.n_certify,
+        },
+        is_finetuned_first=not survey.has_head,
+        budget_ratio=ratio,
+        ladder=ladder(ratio),
+        reach=reach,
+        trials_wanted=spec.search.trials,
+        seconds_per_trial=seconds,
+        trials_that_fit=fits,
+        disk_bytes=_disk_bytes(survey),
+        reuse=reuse,
+        warnings=tuple(_warnings(spec, survey, ratio, flops, reach, fits)),
+    )
+
+
+def _warnings(
+    spec: Spec,
+    survey: Survey,
+    ratio: float | None,
+    flops: float,
+    reach: Mapping[str, CostRange],
+    fits: int,
+) -> list[str]:
+    found = []
+    lowest = min(span.low_flops for span in reach.values())
+    if ratio is not None and ratio * flops < lowest:
+        found.append(
+            f"the budget is {ratio:.1%} of the baseline's FLOPs, but no strategy goes below "
+            f"{lowest / flops:.1%}: the run would end with exit code 3"
+        )
+    if ratio is not None and ratio >= 1:
+        found.append(
+            "the baseline meets this budget as it is "
+            f"({flops / 1e9:.3g} GFLOPs per sample): lower it to have anything compressed"
+        )
+    if survey.n_truncated:
+        found.append(
+            f"{survey.n_truncated:,} of {survey.n_rows:,} rows are longer than "
+            f"{survey.longest_allowed} tokens and would be cut there"
+        )
+    if fits < spec.search.trials:
+        found.append(
+            f"only about {fits} of {spec.search.trials} trials fit {spec.search.time}: "
+            "give more time or workers, or fewer trials"
+        )
+    return found
+
+
+def _reuse(spec: Spec, survey: Survey, db: str) -> Reuse:
+    from trimtab_storage import StorageError
+
+    try:
+        reader = Reader.open_reader(db)
+    except StorageError as error:
+        if "no database" in str(error):
+            return Reuse()
+        raise InputError(str(error)) from error
+    with reader:
+        row = reader.artifact(baseline_key(survey, task_of(spec), finetune_of(spec)))
+        study = reader.study(spec.name)
+        trials = [] if study is None else reader.trials(study.id)
+    seconds = [trial.seconds for trial in trials if trial.seconds and trial.state == "complete"]
+    return Reuse(
+        has_baseline=row is not None and row.path is not None,
+        terminal_trials=sum(trial.state in ("complete", "failed") for trial in trials),
+        seconds_per_trial=sum(seconds) / len(seconds) if seconds else None,
+    )
+
+
+def _estimate_trial_s(survey: Survey, flops: float, rungs: tuple[float, ...]) -> float:
+    """Prices one recommended trial in passes over the calibration rows, at a measured speed.
+
+    Gradients cost about three forward passes, the dense teacher one, and each rung two at its own
+    size, with one more over the search rows.
+    """
+    calibration = int(default_choices(registry.get("fisher"))["calibration"])
+    rows = min(calibration, survey.n_train)
+    passes = rows * (3 + 1 + 2 * sum(rungs)) + survey.n_search * sum(rungs)
+    return passes * flops / _flops_per_second(survey)
+
+
+def _flops_per_second(survey: Survey) -> float:
+    """Times one feed-forward product of the model's own size for a moment."""
+    import torch
+
+    tokens = 32 * max(1, round(survey.histogram.mean))
+    left = torch.rand(tokens, survey.shape.hidden_size)
+    right = torch.rand(survey.shape.hidden_size, max(survey.shape.filters))
+    products, started = 0, time.perf_counter()
+    while time.perf_counter() - started < 0.3:
+        torch.mm(left, right)
+        products += 1
+    elapsed = time.perf_counter() - started
+    # A whole encoder reaches about half of what its largest product alone does.
+    return 0.5 * 2 * left.numel() * right.shape[1] * products / elapsed
+
+
+def _disk_bytes(survey: Survey) -> int:
+    gates = sum(survey.shape.heads) + sum(survey.shape.filters)
+    statistics = min(2048, survey.n_train) * gates * STATISTICS_BYTES
+    return survey.model_bytes * (1 + FRONTIER_MODELS) + 2 * statistics

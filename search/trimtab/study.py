@@ -1,0 +1,250 @@
+"""Studies from Python: run one, open one, ask for its frontier, emit a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trimtab.errors import InputError
+from trimtab.selection import Choice, Limits, choose, is_feasible
+from trimtab.spec import Spec
+from trimtab_storage import PointRow, Reader, Store, StudyRow, TrialRow
+
+if TYPE_CHECKING:
+    import pandas
+
+    from trimtab.controller import Reporter, RunResult
+    from trimtab.emission import Emission
+
+DEFAULT_DB = "sqlite:///trimtab.db"
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study in a database. Reading it needs neither torch nor Ray, and may be done any time."""
+
+    name: str
+    db: str
+
+    def frontier(
+        self,
+        *,
+        cost: str = "flops",
+        max_drop: float | None = None,
+        max_flops: float | None = None,
+        max_latency: float | None = None,
+    ) -> pandas.DataFrame:
+        """Gives the measured points that no other beats, or those of them within other limits.
+
+        Args:
+            cost: ``flops`` or ``latency``.
+            max_drop: In the metric's units: 0.01 is one point.
+            max_flops: As a fraction of the baseline's.
+            max_latency: In milliseconds.
+        """
+        from trimtab_storage import points_frame
+
+        limits = Limits(max_drop, max_flops, None, max_latency)
+        return points_frame(self.frontier_points(limits, cost))
+
+    def trials(self) -> pandas.DataFrame:
+        """Gives every trial with its recipe, state and reason."""
+        from trimtab_storage import trials_frame
+
+        with self._reader() as reader:
+            return trials_frame(reader.trials(self._row(reader).id))
+
+    def emit(
+        self,
+        out: str | Path,
+        *,
+        max_drop: float | None = None,
+        max_flops: float | None = None,
+        max_latency: float | None = None,
+        force: bool = False,
+        reporter: Reporter | None = None,
+    ) -> Emission:
+        """Writes the checkpoint of the best point; without limits, for those of the spec.
+
+        The arguments are those of :meth:`frontier`. When nothing meets the limits, the closest
+        point is written and its manifest says so.
+
+        Raises:
+            InputError: if ``out`` exists already and ``force`` was not given.
+        """
+        limits = Limits(max_drop, max_flops, None, max_latency)
+        return self.emit_for(None if limits == Limits() else limits, Path(out), force, reporter)
+
+    def emit_for(
+        self,
+        limits: Limits | None,
+        out: Path,
+        force: bool = False,
+        reporter: Reporter | None = None,
+    ) -> Emission:
+        """Writes the checkpoint of the best point within ``limits``; None means the spec's."""
+        from trimtab.controller import SilentReporter
+        from trimtab.controller._emit import emit_of_study
+
+        with Store.open(self.db) as store:
+            row = self._row(store)
+            chosen = limits or self.limits()
+            return emit_of_study(
+                store, row, self.choose(chosen), chosen, out, force, reporter or SilentReporter()
+            )
+
+    # What the command line shows
+
+    def row(self) -> StudyRow:
+        """Gives the study as it stands in the database."""
+        with self._reader() as reader:
+            return self._row(reader)
+
+    def limits(self) -> Limits:
+        """Gives the limits of the spec, as numbers; no limits while there is no baseline."""
+        return Limits(**self.row().limits)
+
+    def choose(self, limits: Limits | None = None) -> Choice[PointRow]:
+        """Chooses the best point within the limits, or the closest.
+
+        Raises:
+            InputError: if nothing was measured yet.
+        """
+        points = self.points()
+        if not points:
+            raise InputError(f"study {self.name!r} has no measured points yet")
+        return choose(points, limits or self.limits())
+
+    def points(self) -> list[PointRow]:
+        """Gives all points measured on the search rows."""
+        with self._reader() as reader:
+            return reader.points(self._row(reader).id)
+
+    def frontier_points(self, limits: Limits | None = None, cost: str = "flops") -> list[PointRow]:
+        """Gives the frontier, cheapest first, or the part of it within limits."""
+        chosen = limits or Limits()
+        with self._reader() as reader:
+            return reader.frontier(self._row(reader).id, cost, **vars(chosen))
+
+    def trial_rows(self) -> list[TrialRow]:
+        """Gives all trials by number."""
+        with self._reader() as reader:
+            return reader.trials(self._row(reader).id)
+
+    def status(self) -> dict[str, Any]:
+        """Gives where the study stands, as ``status --json`` does."""
+        with self._reader() as reader:
+            row = self._row(reader)
+            counts = reader.trial_counts(row.id)
+            points = reader.points(row.id)
+        limits = Limits(**row.limits)
+        best = choose(points, limits) if points else None
+        return {
+            "study": row.name,
+            "state": _state(row),
+            "trials": counts,
+            "best": None if best is None else point_plain(best.point, limits),
+            "baseline": row.baseline,
+            "elapsed_s": round(row.elapsed_s, 1),
+            "remaining_s": _remaining_s(row, counts),
+        }
+
+    def _reader(self) -> Reader:
+        return Reader.open_reader(self.db)
+
+    def _row(self, reader: Reader) -> StudyRow:
+        row = reader.study(self.name)
+        if row is None:
+            names = ", ".join(study.name for study in reader.studies()) or "none"
+            raise InputError(f"no study {self.name!r} in {self.db}; there are: {names}")
+        return row
+
+
+def run(
+    spec: Spec,
+    *,
+    db: str = DEFAULT_DB,
+    reporter: Reporter | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Study:
+    """Runs or continues the study of a spec; blocks until it is done.
+
+    Raises:
+        TrimtabError: see ``trimtab.errors``; every error is one clear line.
+    """
+    run_to_result(spec, db=db, reporter=reporter, stop=stop)
+    return Study(spec.name, db)
+
+
+def run_to_result(
+    spec: Spec,
+    *,
+    db: str = DEFAULT_DB,
+    reporter: Reporter | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> RunResult:
+    """Runs a study and gives what it ended with, for those who need more than the study."""
+    from trimtab.controller import SilentReporter, run_study
+    from trimtab_workers.executors import make_executor
+
+    workers = spec.workers
+
+    def executor() -> Any:
+        return make_executor(
+            workers.executor,
+            count=workers.count,
+            gpus_each=workers.gpus_each,
+            device=workers.device,
+            address=workers.address,
+        )
+
+    with Store.open(db, controller=True) as store:
+        return run_study(spec, store, executor, reporter or SilentReporter(), stop)
+
+
+def open_study(name: str, *, db: str = DEFAULT_DB) -> Study:
+    """Opens a running or finished study for reading and emitting.
+
+    Raises:
+        InputError: if there is none of that name; the message lists those there are.
+    """
+    study = Study(name, db)
+    study.row()
+    return study
+
+
+def point_plain(point: PointRow, limits: Limits | None = None) -> dict[str, Any]:
+    """Gives a point as ``frontier --json`` does; feasible by ``limits``, if given."""
+    return {
+        "id": point.id,
+        "recipe": point.recipe,
+        "knobs": point.knobs,
+        "metric": point.metric,
+        "drop": point.drop,
+        "flops": point.flops,
+        "flops_ratio": point.flops_ratio,
+        "params": point.params,
+        "latency_ms": point.latency,
+        "n": point.n,
+        "split": point.split,
+        "feasible": point.feasible if limits is None else is_feasible(point, limits),
+    }
+
+
+def _state(row: StudyRow) -> str:
+    """Tells a study that runs from one whose controller is gone without a word."""
+    is_held = row.lease_expires is not None and row.lease_expires > time.time()
+    return "interrupted" if row.state == "running" and not is_held else str(row.state)
+
+
+def _remaining_s(row: StudyRow, counts: dict[str, int]) -> float | None:
+    """Gives the time that is left of what the spec allows; None when there is nothing to do."""
+    from trimtab.spec import Duration
+
+    wanted = row.spec["search"]["trials"]
+    if row.state == "finished" or counts["complete"] + counts["failed"] >= wanted:
+        return None
+    return round(max(0.0, Duration.parse(row.spec["search"]["time"]).seconds - row.elapsed_s), 1)
