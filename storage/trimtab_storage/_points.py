@@ -122,4 +122,5 @@ def _latency(latency: Json | None) -> tuple[float | None, float | None]:
 
 
 def _row(row: Row[Any]) -> PointRow:
-    return PointRow(*row)
+    values: tuple[Any, ...] = tuple(row)
+    return PointRow(*values)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -65,3 +66,14 @@ def child() -> Iterator[Callable[[Callable[[], None]], Child]]:
     yield start
     for process in started:
         process.kill()
+
+
+@pytest.fixture
+def wait_for() -> Callable[[Callable[[], bool]], None]:
+    def wait(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, "waited 60 s in vain"
+            time.sleep(0.005)
+
+    return wait

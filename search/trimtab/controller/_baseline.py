@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from trimtab.controller._limits import finetune_of, limits_of
@@ -92,8 +93,10 @@ def _make_or_find(session: Session, survey: Survey, key: str) -> Measurement:
             MeasureJob(place, key, "search"), "measuring the baseline"
         )
         return measured
+    # On a cluster the worker's node may be shared with others, so there it keeps to its share.
+    threads = None if session.spec.workers.address else os.cpu_count()
     made: BaselineResult = session.runner.run(
-        BaselineJob(place, key, finetune_of(session.spec)),
+        BaselineJob(place, key, finetune_of(session.spec), threads),
         "measuring the baseline" if survey.has_head else "fine-tuning the baseline",
     )
     if made.finetuning is not None:

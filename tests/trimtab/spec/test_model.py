@@ -218,3 +218,10 @@ def test_many_errors_are_cut(mapping: dict[str, Any]) -> None:
         Spec.from_mapping(mapping)
     assert len(caught.value.errors) == 50
     assert str(caught.value).endswith("… and 30 more")
+
+
+def test_split_left_empty_is_the_default(mapping: dict[str, Any]) -> None:
+    mapping["task"]["train"] = {"dataset": "./folder", "split": None}
+    spec = Spec.from_mapping(mapping)
+    assert spec.task.train.split == "train"
+    assert Spec.from_mapping(spec.to_plain()) == spec

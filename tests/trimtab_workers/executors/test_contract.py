@@ -452,6 +452,27 @@ def test_there_are_no_more_workers_than_the_gpus_of_this_machine_are_enough_for(
     assert ("going on with" in caplog.text) == (slots < 3)
 
 
+class Broken:
+    def __init__(self, device: str, threads: int) -> None:
+        raise RuntimeError("trimtab is not installed here")
+
+    def watch(self, seen: int) -> None: ...
+
+
+def test_workers_that_cannot_start_are_an_error_and_no_endless_loop(
+    shared_ray: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from trimtab_workers.executors import _ray, _seat
+
+    monkeypatch.setattr(_seat, "_ACTOR", ray.remote(max_concurrency=2)(Broken))
+    with _ray.RayExecutor(1, cpus_each=0, device="cpu") as executor:
+        executor.submit(Square(1))
+        with pytest.raises(ExecutorError, match=r"3 in a row(.|\n)*trimtab is not installed here"):
+            executor.wait(30)
+
+
 @pytest.mark.parametrize("numbers", [{"count": 0}, {"gpus_each": -1}, {"threads": 0}])
 def test_numbers_out_of_range_are_refused(numbers: dict[str, int]) -> None:
     settings = {"count": 1, "gpus_each": 0.0, "threads": None, **numbers}

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 PRELUDE = """
-import json, logging, os, sys, time
+import json, logging, os, signal, sys, time
 from dataclasses import dataclass
 from trimtab_workers.executors import ExecutorError, make_executor
 
@@ -71,6 +71,10 @@ def wait_running(executor, n):
 SPINNING = (
     PRELUDE
     + """
+def own(signum, frame):
+    pass
+
+signal.signal(signal.SIGTERM, own)
 with start(2) as executor:
     for _ in range(2):
         executor.submit(Spin())
@@ -81,7 +85,8 @@ with start(2) as executor:
     for _ in range(2):
         executor.submit(Spin())
     wait_running(executor, 2)
-    say(workers=executor.worker_pids(), first=first)
+    handler_is_kept = signal.getsignal(signal.SIGTERM) is own
+    say(workers=executor.worker_pids(), first=first, handler_is_kept=handler_is_kept)
     executor.wait(600)
 """
 )
@@ -104,7 +109,7 @@ def test_ctrl_c_leaves_nothing_behind_and_nothing_on_the_terminal(
     driver = start_script(SPINNING, HOME=str(tmp_path))
     assert driver.stdout is not None
     said = json.loads(driver.stdout.readline())
-    assert said["first"] == ["crashed", "crashed"]
+    assert said["first"] == ["crashed", "crashed"] and said["handler_is_kept"]
     family = psutil.Process(driver.pid).children(recursive=True)
     assert set(said["workers"]) <= {p.pid for p in family}
 
@@ -298,7 +303,6 @@ executor.close()
     until(lambda: not psutil.pid_exists(pid), "the spinning worker is gone", 5)
 
 
-@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_named(
     start_script: Callable[..., subprocess.Popen[str]],
 ) -> None:
@@ -316,6 +320,7 @@ except ExecutorError as error:
     assert stdout, stderr
     text = json.loads(stdout.splitlines()[-1])["text"]
     assert text.startswith(f"no Ray cluster could be reached at {address!r}: ")
+    assert "Connection refused" in text and stderr == ""
 
 
 def _free_port() -> int:

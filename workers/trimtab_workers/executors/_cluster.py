@@ -32,11 +32,11 @@ _CLUSTER_PATIENCE_S = 30.0
 class Cluster:
     """A connection with Ray.
 
-    Ray joins the caller's connection if there is one, else the cluster at `address`, else it is
-    started for us alone ("embedded"). Embedded means: token authentication on, no dashboard, no
-    usage statistics, nothing printed. Ray's processes end with the *thread* that starts them, so
-    make it in one that lives long enough; when this process is killed, Ray's servers and workers
-    end at once, and two idle helper processes of Ray's within about a minute.
+    The caller's own connection is used if there is one; else the cluster at `address` is joined;
+    else Ray is started for us alone ("embedded"). Embedded means: token authentication on, no
+    dashboard, no usage statistics, nothing printed. Ray's processes end with the *thread* that
+    starts them, so make it in one that lives long enough. When this process is killed, Ray's
+    servers and workers end at once, and two idle helpers of Ray's within about a minute.
 
     Args:
         address: `auto`, `host:port`, `ray://host:port`, or None for an embedded Ray.

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from trimtab_workers.executors import WorkerContext
-from trimtab_workers.jobs._workplace import Measurement, Stored, Workplace, save_elastic
+from trimtab_workers.jobs._workplace import (
+    Measurement,
+    Stored,
+    Workplace,
+    cpu_threads,
+    save_elastic,
+)
 from trimtab_workers.task import Finetune
 
 
@@ -24,14 +30,23 @@ class BaselineResult:
 
 @dataclass(frozen=True)
 class BaselineJob:
-    """Makes the dense elastic model that everything else starts from, and measures it."""
+    """Makes the dense elastic model that everything else starts from, and measures it.
+
+    Nothing else of a study runs meanwhile, so it may take ``threads`` CPU threads for itself; None
+    leaves a worker those that it has.
+    """
 
     place: Workplace
     key: str
     finetune: Finetune
+    threads: int | None = None
 
     def run(self, context: WorkerContext) -> BaselineResult:
         """Loads, fine-tunes where needed, converts, saves with the tokenizer, measures."""
+        with cpu_threads(self.threads):
+            return self._make(context)
+
+    def _make(self, context: WorkerContext) -> BaselineResult:
         from trimtab_strategies.families import to_elastic
         from trimtab_workers.devices import pick_device
         from trimtab_workers.sources import check_model_folder, load_stock_model, load_tokenizer

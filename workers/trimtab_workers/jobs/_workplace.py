@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
@@ -141,6 +142,19 @@ def load_elastic(folder: Path) -> TrimtabForSequenceClassification:
         raise ModelError(f"every weight of {folder} must find its place, but got {wrong}")
     loaded: TrimtabForSequenceClassification = model.eval()
     return loaded
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Lets torch use ``count`` CPU threads for a while; None changes nothing."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if count is None else count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def save_elastic(model: TrimtabForSequenceClassification, folder: Path) -> None:
