@@ -12,7 +12,7 @@ from trimtab.controller import budget_ratio, finetune_of, limits_of, task_of
 from trimtab.controller._ladder import ladder
 from trimtab.errors import InputError
 from trimtab.forge import baseline_key
-from trimtab.spec import Spec
+from trimtab.spec import Flops, Spec
 from trimtab_storage import ArtifactFiles, Reader
 from trimtab_strategies import registry
 from trimtab_strategies.base import CostRange, default_choices
@@ -31,6 +31,7 @@ class Reuse:
 
     has_baseline: bool = False
     terminal_trials: int = 0
+    elapsed_s: float = 0.0
     seconds_per_trial: float | None = None
 
 
@@ -84,12 +85,12 @@ class Plan:
         return {
             "study": self.study,
             "rows": rows,
-            "baseline": f"{self.baseline_flops / 1e9:.3g} GFLOPs per sample at "
+            "baseline": f"{_shown(self.baseline_flops)} per sample at "
             f"{self.mean_tokens:.1f} tokens on average; {first}",
             **spans,
             "each recipe is made at": f"{rungs} of the baseline's FLOPs",
-            "trials": f"{self.trials_wanted} wanted; about {self.trials_that_fit} fit the time at "
-            f"{self.seconds_per_trial:.0f} s each (a rough estimate)",
+            "trials": f"{self.trials_wanted} wanted; about {self.trials_that_fit} fit the time that "
+            f"is left, at {self.seconds_per_trial:.0f} s each (a rough estimate)",
             "disk": f"about {self.disk_bytes / 1e6:,.0f} MB",
             "reused": ", ".join(reused) or "nothing yet",
         }
@@ -112,7 +113,8 @@ def make_plan(spec: Spec, db: str) -> Plan:
     names = [entry.name for entry in spec.search.strategies]
     reach = {name: registry.get(name).reach(survey.shape, survey.histogram) for name in names}
     seconds = reuse.seconds_per_trial or _estimate_trial_s(survey, flops, ladder(ratio))
-    fits = int(spec.workers.count * spec.search.time.seconds / max(seconds, 1e-3))
+    left_s = max(0.0, spec.search.time.seconds - reuse.elapsed_s)
+    fits = int(spec.workers.count * left_s / max(seconds, 1e-3))
     return Plan(
         study=spec.name,
         baseline_flops=flops,
@@ -131,7 +133,7 @@ def make_plan(spec: Spec, db: str) -> Plan:
         trials_that_fit=fits,
         disk_bytes=_disk_bytes(survey),
         reuse=reuse,
-        warnings=tuple(_warnings(spec, survey, ratio, flops, reach, fits)),
+        warnings=tuple(_warnings(spec, survey, ratio, flops, reach, reuse.terminal_trials + fits)),
     )
 
 
@@ -141,7 +143,7 @@ def _warnings(
     ratio: float | None,
     flops: float,
     reach: Mapping[str, CostRange],
-    fits: int,
+    done_by_then: int,
 ) -> list[str]:
     found = []
     lowest = min(span.low_flops for span in reach.values())
@@ -153,19 +155,23 @@ def _warnings(
     if ratio is not None and ratio >= 1:
         found.append(
             "the baseline meets this budget as it is "
-            f"({flops / 1e9:.3g} GFLOPs per sample): lower it to have anything compressed"
+            f"({_shown(flops)} per sample): lower it to have anything compressed"
         )
     if survey.n_truncated:
         found.append(
             f"{survey.n_truncated:,} of {survey.n_rows:,} rows are longer than "
             f"{survey.longest_allowed} tokens and would be cut there"
         )
-    if fits < spec.search.trials:
+    if done_by_then < spec.search.trials:
         found.append(
-            f"only about {fits} of {spec.search.trials} trials fit {spec.search.time}: "
+            f"only about {done_by_then} of {spec.search.trials} trials fit {spec.search.time}: "
             "give more time or workers, or fewer trials"
         )
     return found
+
+
+def _shown(flops: float) -> str:
+    return str(Flops(absolute=float(f"{flops:.3g}")))
 
 
 def _reuse(spec: Spec, survey: Survey, db: str) -> Reuse:
@@ -185,6 +191,7 @@ def _reuse(spec: Spec, survey: Survey, db: str) -> Reuse:
     return Reuse(
         has_baseline=row is not None and row.path is not None,
         terminal_trials=sum(trial.state in ("complete", "failed") for trial in trials),
+        elapsed_s=0.0 if study is None else study.elapsed_s,
         seconds_per_trial=sum(seconds) / len(seconds) if seconds else None,
     )
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimtab.errors import InputError
+from trimtab.errors import InputError, NothingFinishedError
 from trimtab.selection import Choice, Limits, choose, is_feasible
-from trimtab.spec import Spec
 from trimtab_storage import PointRow, Reader, Store, StudyRow, TrialRow
 
 if TYPE_CHECKING:
@@ -18,8 +17,16 @@ if TYPE_CHECKING:
 
     from trimtab.controller import Reporter, RunResult
     from trimtab.emission import Emission
+    from trimtab.query import Quantity
+    from trimtab.spec import Spec
 
 DEFAULT_DB = "sqlite:///trimtab.db"
+
+POINT_FIELDS = (
+    *("id", "recipe", "knobs", "metric", "drop", "flops", "flops_ratio", "params", "latency_ms"),
+    *("n", "split", "feasible"),
+)
+"""What is shown of a point, in this order."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +40,29 @@ class Study:
         self,
         *,
         cost: str = "flops",
-        max_drop: float | None = None,
-        max_flops: float | None = None,
-        max_latency: float | None = None,
+        max_drop: Quantity | None = None,
+        max_flops: Quantity | None = None,
+        max_latency: Quantity | None = None,
     ) -> pandas.DataFrame:
         """Gives the measured points that no other beats, or those of them within other limits.
 
+        ``feasible`` tells whether a point is within these limits, or, without any, the spec's.
+
         Args:
             cost: ``flops`` or ``latency``.
-            max_drop: In the metric's units: 0.01 is one point.
-            max_flops: As a fraction of the baseline's.
-            max_latency: In milliseconds.
+            max_drop: In the metric's units, 0.01 is one point; or text such as ``"1 pt"``.
+            max_flops: As a fraction of the baseline's; or text such as ``"1.2 GFLOPs"``.
+            max_latency: In milliseconds; or text such as ``"8 ms"``.
+
+        Raises:
+            UnitError: if a limit cannot be read.
         """
         from trimtab_storage import points_frame
 
-        limits = Limits(max_drop, max_flops, None, max_latency)
-        return points_frame(self.frontier_points(limits, cost))
+        limits = self.read_limits(max_drop, max_flops, max_latency)
+        judged = limits or self.limits()
+        found = self.frontier_points(limits, cost)
+        return points_frame([replace(p, feasible=is_feasible(p, judged)) for p in found])
 
     def trials(self) -> pandas.DataFrame:
         """Gives every trial with its recipe, state and reason."""
@@ -61,9 +75,9 @@ class Study:
         self,
         out: str | Path,
         *,
-        max_drop: float | None = None,
-        max_flops: float | None = None,
-        max_latency: float | None = None,
+        max_drop: Quantity | None = None,
+        max_flops: Quantity | None = None,
+        max_latency: Quantity | None = None,
         force: bool = False,
         reporter: Reporter | None = None,
     ) -> Emission:
@@ -74,9 +88,10 @@ class Study:
 
         Raises:
             InputError: if ``out`` exists already and ``force`` was not given.
+            UnitError: if a limit cannot be read.
         """
-        limits = Limits(max_drop, max_flops, None, max_latency)
-        return self.emit_for(None if limits == Limits() else limits, Path(out), force, reporter)
+        limits = self.read_limits(max_drop, max_flops, max_latency)
+        return self.emit_for(limits, Path(out), force, reporter)
 
     def emit_for(
         self,
@@ -107,15 +122,30 @@ class Study:
         """Gives the limits of the spec, as numbers; no limits while there is no baseline."""
         return Limits(**self.row().limits)
 
+    def read_limits(
+        self,
+        max_drop: Quantity | None,
+        max_flops: Quantity | None,
+        max_latency: Quantity | None,
+    ) -> Limits | None:
+        """Reads limits as a caller gives them; None if there are none."""
+        if max_drop is None and max_flops is None and max_latency is None:
+            return None
+        from trimtab.query import limits_from
+
+        return limits_from(
+            self.row().baseline, max_drop=max_drop, max_flops=max_flops, max_latency=max_latency
+        )
+
     def choose(self, limits: Limits | None = None) -> Choice[PointRow]:
         """Chooses the best point within the limits, or the closest.
 
         Raises:
-            InputError: if nothing was measured yet.
+            NothingFinishedError: if nothing was measured yet.
         """
         points = self.points()
         if not points:
-            raise InputError(f"study {self.name!r} has no measured points yet")
+            raise NothingFinishedError(f"study {self.name!r} has no measured points yet")
         return choose(points, limits or self.limits())
 
     def points(self) -> list[PointRow]:
@@ -218,20 +248,10 @@ def open_study(name: str, *, db: str = DEFAULT_DB) -> Study:
 
 def point_plain(point: PointRow, limits: Limits | None = None) -> dict[str, Any]:
     """Gives a point as ``frontier --json`` does; feasible by ``limits``, if given."""
-    return {
-        "id": point.id,
-        "recipe": point.recipe,
-        "knobs": point.knobs,
-        "metric": point.metric,
-        "drop": point.drop,
-        "flops": point.flops,
-        "flops_ratio": point.flops_ratio,
-        "params": point.params,
-        "latency_ms": point.latency,
-        "n": point.n,
-        "split": point.split,
-        "feasible": point.feasible if limits is None else is_feasible(point, limits),
-    }
+    known = {**vars(point), "latency_ms": point.latency}
+    if limits is not None:
+        known["feasible"] = is_feasible(point, limits)
+    return {name: known[name] for name in POINT_FIELDS}
 
 
 def _state(row: StudyRow) -> str:
@@ -242,9 +262,10 @@ def _state(row: StudyRow) -> str:
 
 def _remaining_s(row: StudyRow, counts: dict[str, int]) -> float | None:
     """Gives the time that is left of what the spec allows; None when there is nothing to do."""
-    from trimtab.spec import Duration
-
     wanted = row.spec["search"]["trials"]
     if row.state == "finished" or counts["complete"] + counts["failed"] >= wanted:
         return None
+    # Not above: reading a finished study has no use for the spec's many checks.
+    from trimtab.spec.units import Duration
+
     return round(max(0.0, Duration.parse(row.spec["search"]["time"]).seconds - row.elapsed_s), 1)

@@ -21,6 +21,11 @@ def by_key(connection: Connection, key: str) -> ArtifactRow | None:
     return None if row is None else _row(row)
 
 
+def is_kept(connection: Connection, key: str) -> bool:
+    path = artifact.c.path.is_not(None)
+    return connection.scalar(select(artifact.c.key).where(artifact.c.key == key, path)) is not None
+
+
 def listed(connection: Connection, keys: Iterable[str] | None) -> list[ArtifactRow]:
     query = select(artifact).order_by(artifact.c.created_at, artifact.c.key)
     if keys is not None:

@@ -144,14 +144,18 @@ def count_shared(connection: Connection, trial_id: int, shared: int) -> None:
     connection.execute(update(trial).where(trial.c.id == trial_id).values(shared_points=shared))
 
 
-def recover(connection: Connection, lease: Lease) -> list[TrialRow]:
-    """Puts back what earlier controllers left running, and gives the attempt back."""
+def recover(connection: Connection, lease: Lease, *, own: bool = False) -> list[TrialRow]:
+    """Puts back what earlier controllers left running, and gives the attempt back.
+
+    With `own`, what was started under this lease is put back too.
+    """
+    fence = lease.fence + 1 if own else lease.fence
     statement = (
         update(trial)
         .where(
             trial.c.study_id == lease.study_id,
             trial.c.state == TrialState.RUNNING.value,
-            trial.c.fence < lease.fence,
+            trial.c.fence < fence,
         )
         .values(state=TrialState.WAITING.value, attempts=trial.c.attempts - 1)
         .returning(*_FIELDS)

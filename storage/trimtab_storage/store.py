@@ -10,12 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
 from sqlalchemy import Connection
 
 from trimtab_storage import _artifacts, _events, _lease, _migrations, _points, _studies, _trials
+from trimtab_storage.artifacts import ArtifactFiles
 from trimtab_storage.engine import Database
 from trimtab_storage.errors import InvalidValueError
 from trimtab_storage.reader import Reader
@@ -128,8 +130,13 @@ class Store(Reader):
             _lease.renew(connection, lease, self._clock() + ttl_s)
 
     def release(self, lease: Lease) -> None:
-        """Gives the study back; nothing can be written under this lease any more."""
+        """Gives the study back; nothing can be written under this lease any more.
+
+        Trials that still run wait again, and their attempts are given back: whoever stops is not
+        the trial's fault. Nothing has to be recovered before the study goes on.
+        """
         with self._holding(lease) as connection:
+            _trials.recover(connection, lease, own=True)
             _lease.release(connection, lease)
 
     # Trials
@@ -292,20 +299,40 @@ class Store(Reader):
 
         Args:
             lease: Checked if given; without one the artifact is recorded in any case.
-            artifact: Recorded after its files were saved, never before.
+            artifact: Recorded after its files were saved, never before. If they are gone by now,
+                because another process dropped them, it is recorded without a path.
         """
         with self._database.write() as connection:
             if lease is not None:
                 _lease.check(connection, lease)
-            _artifacts.record(connection, [artifact], self._now())
+            self._record(connection, [artifact])
             row = _artifacts.by_key(connection, artifact.key)
         assert row is not None
         return row
 
     def forget_file(self, key: str) -> None:
-        """Notes that an artifact's weights are dropped; call it before removing the files."""
+        """Notes that an artifact's weights are dropped; the files are left to `drop_files`."""
         with self._database.write() as connection:
             _artifacts.forget_file(connection, key)
+
+    def drop_files(self, files: ArtifactFiles, key: str) -> None:
+        """Drops an artifact's weights; its recipe stays.
+
+        Killed in between, it leaves files that no row knows of, never a row without its files.
+        Another process that records the artifact meanwhile keeps them.
+        """
+        self.forget_file(key)
+        with self._database.write() as connection:
+            if not _artifacts.is_kept(connection, key):
+                files.remove(key)
+
+    def sweep_files(self, files: ArtifactFiles) -> int:
+        """Removes what the owner of the files left behind when it was killed; gives how many.
+
+        Call it when nobody works for that owner. Nobody can record one of them meanwhile.
+        """
+        with self._database.write() as connection:
+            return files.sweep(lambda key: _artifacts.is_kept(connection, key))
 
     # Events
 
@@ -328,9 +355,19 @@ class Store(Reader):
         points: Sequence[NewPoint],
         artifacts: Sequence[NewArtifact],
     ) -> tuple[list[int], int]:
-        now = self._now()
-        _artifacts.record(connection, artifacts, now)
-        return _points.add(connection, lease.study_id, trial_id, points, now)
+        self._record(connection, artifacts)
+        return _points.add(connection, lease.study_id, trial_id, points, self._now())
+
+    def _record(self, connection: Connection, artifacts: Sequence[NewArtifact]) -> None:
+        """Records artifacts inside a write transaction, in which nobody can drop their files."""
+        known = [
+            new
+            if new.path is None or (self.artifact_root / new.path).is_dir()
+            # Dropped since they were saved: whoever saved them found them there, as another's.
+            else replace(new, path=None)
+            for new in artifacts
+        ]
+        _artifacts.record(connection, known, self._now())
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trimtab.cli._console import say
 from trimtab.cli._options import (
     DEFAULT_DB,
     Db,
@@ -18,9 +19,11 @@ from trimtab.cli._options import (
     MaxLatency,
     StudyName,
     find_study,
-    limits_for,
     print_json,
 )
+
+if TYPE_CHECKING:
+    from trimtab.spec import Spec
 
 EXIT_CODES = (
     "Exit codes: 0 ok, 1 internal error, 2 usage or spec, 3 finished but nothing meets the limits "
@@ -32,7 +35,6 @@ app = typer.Typer(
     name="trimtab",
     help="Declare a budget and a largest drop; get a smaller, faster Transformer checkpoint.",
     epilog=EXIT_CODES,
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -57,24 +59,19 @@ def init(
         print_json({"written": [str(path) for path in written]})
         return
     for path in written:
-        typer.echo(f"wrote {path}")
+        say(f"wrote {path}")
     hub = " --allow-hub" if template == "hub" else ""
-    typer.echo(f"now: trimtab validate {spec}{hub}; trimtab run {spec}{hub}")
+    say(f"now: trimtab validate {spec}{hub}; trimtab run {spec}{hub}")
 
 
 @app.command()
 def validate(spec: SpecFile, allow_hub: Hub = False, as_json: Json = False) -> None:
     """Check a spec and the files it names; every error is shown with its line."""
-    from trimtab.spec import Spec, SpecErrors, check_files
-
-    loaded = Spec.load(spec, allow_hub=allow_hub)
-    errors = check_files(loaded)
-    if errors:
-        raise SpecErrors(errors)
+    loaded = _load(spec, allow_hub)
     if as_json:
         print_json({"valid": True, "spec": loaded.to_plain()})
     else:
-        typer.echo(f"{spec}: valid")
+        say(f"{spec}: valid")
 
 
 @app.command()
@@ -84,9 +81,8 @@ def plan(
     """Show what would run: costs that can be reached, trials that fit, disk, what is reused."""
     from trimtab.cli._show import show_plan
     from trimtab.plan import make_plan
-    from trimtab.spec import Spec
 
-    made = make_plan(Spec.load(spec, allow_hub=allow_hub), db)
+    made = make_plan(_load(spec, allow_hub), db)
     if as_json:
         print_json(made.to_plain())
     else:
@@ -104,13 +100,9 @@ def run(
     """Search, and write the best checkpoint; the same command again continues."""
     from trimtab.cli._live import RunReporter
     from trimtab.cli._show import run_plain, show_result
-    from trimtab.spec import Spec, SpecErrors, check_files
     from trimtab.study import run_to_result
 
-    loaded = Spec.load(spec, allow_hub=allow_hub)
-    errors = check_files(loaded)
-    if errors:
-        raise SpecErrors(errors)
+    loaded = _load(spec, allow_hub)
     with RunReporter(quiet=quiet) as reporter:
         result = run_to_result(loaded, db=db, reporter=reporter)
     if as_json:
@@ -166,7 +158,7 @@ def frontier(
     from trimtab.cli._show import frontier_plain, print_csv, show_study_frontier
 
     found = find_study(study, db)
-    limits = limits_for(found, max_drop, max_flops, max_latency)
+    limits = found.read_limits(max_drop, max_flops, max_latency)
     if as_json:
         print_json(frontier_plain(found, limits, cost))
     elif as_csv:
@@ -190,7 +182,7 @@ def plot(
     if as_json:
         print_json({"written": str(out)})
     else:
-        typer.echo(f"wrote {out}")
+        say(f"wrote {out}")
 
 
 @app.command()
@@ -209,7 +201,7 @@ def emit(
     from trimtab.cli._show import emission_plain, show_emission
 
     found = find_study(study, db)
-    limits = limits_for(found, max_drop, max_flops, max_latency) or found.limits()
+    limits = found.read_limits(max_drop, max_flops, max_latency) or found.limits()
     choice = found.choose(limits)
     with RunReporter() as reporter:
         emission = found.emit_for(limits, out, force, reporter)
@@ -235,3 +227,14 @@ def verify(
         print_json(found)
     else:
         show_verified(folder, found)
+
+
+def _load(file: Path, allow_hub: bool) -> Spec:
+    """Loads a spec and looks whether the files that it names are there."""
+    from trimtab.spec import Spec, SpecErrors, check_files
+
+    loaded = Spec.load(file, allow_hub=allow_hub)
+    errors = check_files(loaded)
+    if errors:
+        raise SpecErrors(errors)
+    return loaded

@@ -6,12 +6,13 @@ import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from trimtab.cli._console import progress_console
 from trimtab.cli._tables import duration, percent, points
 from trimtab.controller import RunningJob, Status
 
@@ -22,7 +23,7 @@ class RunReporter:
     """Shows a run on stderr. Use it in a ``with`` statement."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, highlight=False, quiet=quiet)
+        self._console = progress_console(quiet=quiet)
         self._live: Live | None = None
         self._status: Status | None = None
         self._line_s = time.monotonic()
@@ -47,14 +48,14 @@ class RunReporter:
 
     def note(self, text: str) -> None:
         """Shows a line that stays."""
-        self._console.print(text, markup=False)
+        self._console.print(text, soft_wrap=True)
 
     def update(self, status: Status) -> None:
         """Takes the newest status; without a terminal it is shown once a minute."""
         self._status = status
         if self._live is None and time.monotonic() - self._line_s >= LINE_EVERY_S:
             self._line_s = time.monotonic()
-            self._console.print(_summary(status), markup=False)
+            self._console.print(_summary(status), soft_wrap=True)
 
     def _block(self) -> Group:
         """Draws the block; called by the display's own thread, so it only reads."""

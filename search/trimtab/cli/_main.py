@@ -11,37 +11,50 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from io import TextIOWrapper
 from types import FrameType
+from typing import Any
+
+from trimtab.cli._console import put
 
 DEBUG = "TRIMTAB_DEBUG"
 INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Runs ``trimtab ARGUMENTS`` and gives the exit code."""
-    import click
+    """Runs ``trimtab ARGUMENTS`` and gives the exit code; without any it shows the help."""
+    import typer
 
     from trimtab.cli._app import app
 
+    # The base of all that can be wrong with arguments; typer gives it no public name.
+    usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     _obey_signals()
+    _print_anywhere()
     try:
-        code = app(list(arguments), standalone_mode=False)
-    except click.exceptions.Exit as ended:
+        code = _invoke(typer.main.get_command(app), list(arguments) or ["--help"])
+    except typer.Exit as ended:
         return int(ended.exit_code)
-    except click.exceptions.Abort:
-        return INTERRUPTED
-    except click.ClickException as error:
-        error.show(file=sys.stderr)
-        return USAGE
+    except usage_error as error:
+        return _explain_usage(error)
     except KeyboardInterrupt:
         _say("stopped; what was measured is kept, and the same command goes on from there")
         return INTERRUPTED
-    except BrokenPipeError:
-        _close_stdout()
-        return 0
     except Exception as error:
         return _explain(error)
     return code if isinstance(code, int) else 0
+
+
+def _invoke(command: Any, arguments: list[str]) -> Any:
+    # Not `app()`, which has exit codes of its own for interrupts and for readers that left.
+    with command.make_context("trimtab", arguments) as context:
+        return command.invoke(context)
+
+
+def _print_anywhere() -> None:
+    """Lets a terminal without Unicode show something else instead of failing."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _obey_signals() -> None:
@@ -60,33 +73,41 @@ def _wait(number: int, frame: FrameType | None) -> None:
     _say("stopping already; saving what was measured takes a few seconds")
 
 
+def _explain_usage(error: Any) -> int:
+    command = "trimtab" if error.ctx is None else error.ctx.command_path
+    _say(f"{error.format_message()} (see `{command} --help`)")
+    return USAGE
+
+
 def _explain(error: Exception) -> int:
+    code, text = _code_of(error), _text_of(error)
+    first, _, details = text.partition("\n")
     if os.environ.get(DEBUG):
-        traceback.print_exc()
-    code = _code_of(error)
-    if code == INTERNAL and not _is_meant_for_users(error):
-        _say(f"internal error: {type(error).__name__}: {error}")
-        _say(f"set {DEBUG}=1 to see where it came from; please report it")
+        _say(traceback.format_exc().rstrip())
+    elif code != INTERNAL or (_is_meant_for_users(error) and not details):
+        _say(text)
     else:
-        _say(str(error))
+        # What follows the first line of a failed job is its worker's traceback.
+        _say(first if _is_meant_for_users(error) else f"internal error: {first}")
+        _say(f"set {DEBUG}=1 to see where it came from")
     return code
+
+
+def _text_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) if _is_meant_for_users(error) else f"{type(error).__name__}: {error}"
 
 
 def _code_of(error: Exception) -> int:
     from trimtab.errors import TrimtabError
-    from trimtab.spec import SpecErrors, UnitError
-    from trimtab.starter import StarterError
-    from trimtab_storage import LeaseHeldError, StorageError
-    from trimtab_workers.errors import WorkerInputError
+    from trimtab_storage import LeaseHeldError, SchemaError, StorageError
 
     if isinstance(error, TrimtabError):
         return error.exit_code
-    usage = (SpecErrors, UnitError, StarterError, WorkerInputError, LeaseHeldError)
-    if isinstance(error, usage):
-        return USAGE
-    if isinstance(error, StorageError):
-        return USAGE if "no database" in str(error) else INTERNAL
-    return INTERNAL
+    # The plain storage error is about the URL that was given, or the file that it names.
+    is_about_url = type(error) is StorageError or isinstance(error, SchemaError | LeaseHeldError)
+    return USAGE if is_about_url or isinstance(error, _wrong_inputs()) else INTERNAL
 
 
 def _is_meant_for_users(error: Exception) -> bool:
@@ -94,13 +115,24 @@ def _is_meant_for_users(error: Exception) -> bool:
     from trimtab_storage import StorageError
     from trimtab_workers.executors import ExecutorError
 
-    return isinstance(error, TrimtabError | StorageError | ExecutorError | OSError)
+    ours: tuple[type[Exception], ...] = (
+        TrimtabError,
+        StorageError,
+        ExecutorError,
+        OSError,
+        *_wrong_inputs(),
+    )
+    return isinstance(error, ours)
+
+
+def _wrong_inputs() -> tuple[type[Exception], ...]:
+    from trimtab.spec import SpecErrors, UnitError
+    from trimtab.starter import StarterError
+    from trimtab_workers.errors import WorkerInputError
+
+    paths = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
+    return (SpecErrors, UnitError, StarterError, WorkerInputError, *paths)
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _close_stdout() -> None:
-    """Lets a reader such as ``head`` go away without a complaint at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    put(f"{text}\n", sys.stderr)

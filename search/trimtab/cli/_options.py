@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trimtab.cli._console import say
+
 if TYPE_CHECKING:
-    from trimtab.selection import Limits
     from trimtab.study import Study
 
 Db = Annotated[str, typer.Option("--db", help="Database URL.", envvar="TRIMTAB_DB", metavar="URL")]
@@ -47,19 +47,6 @@ def find_study(name: str | None, db: str) -> Study:
     raise InputError(f"there are several studies in {db}; name one of: {', '.join(names)}")
 
 
-def limits_for(
-    study: Study, max_drop: str | None, max_flops: str | None, max_latency: str | None
-) -> Limits | None:
-    """Reads the limits that a command was given; None if it was given none."""
-    from trimtab.query import limits_from
-    from trimtab.selection import Limits
-
-    baseline = study.row().baseline
-    limits = limits_from(baseline, max_drop=max_drop, max_flops=max_flops, max_latency=max_latency)
-    return None if limits == Limits() else limits
-
-
 def print_json(value: Any) -> None:
     """Prints a value as JSON on stdout."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False, default=str)
-    sys.stdout.write("\n")
+    say(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

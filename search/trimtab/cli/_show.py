@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import csv
-import sys
+import json
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trimtab.cli._console import put, say
 from trimtab.cli._tables import (
     big,
-    console,
     duration,
     percent,
     points,
     show_facts,
     show_frontier,
 )
-from trimtab.errors import InputError
+from trimtab.errors import InputError, NothingFinishedError
 from trimtab.selection import Choice, Limits, choose, is_feasible
-from trimtab.study import Study, point_plain
+from trimtab.study import POINT_FIELDS, Study, point_plain
 from trimtab_storage import PointRow, TrialRow
 from trimtab_strategies.recipe import describe
 
@@ -47,14 +48,18 @@ def frontier_plain(study: Study, limits: Limits | None, cost: str) -> dict[str, 
 
 
 def print_csv(study: Study, limits: Limits | None, cost: str) -> None:
-    """Prints a frontier as CSV on stdout."""
-    plain = frontier_plain(study, limits, cost)["points"]
-    names = list(point_plain(study.points()[0])) if study.points() else ["id"]
-    writer = csv.writer(sys.stdout)
-    writer.writerow(names)
-    for point in plain:
+    """Prints a frontier as CSV on stdout; what is not a text or a number is written as JSON."""
+    drawn = StringIO()
+    writer = csv.writer(drawn, lineterminator="\n")
+    writer.writerow(POINT_FIELDS)
+    for point in frontier_plain(study, limits, cost)["points"]:
         shown = {**point, "recipe": describe(point["recipe"])}
-        writer.writerow([shown[name] for name in names])
+        writer.writerow([_cell(shown[name]) for name in POINT_FIELDS])
+    put(drawn.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict | bool) else value
 
 
 def show_study_frontier(study: Study, limits: Limits | None, cost: str) -> None:
@@ -63,19 +68,21 @@ def show_study_frontier(study: Study, limits: Limits | None, cost: str) -> None:
     row, judged = study.row(), limits or study.limits()
     every = study.points()
     if not every or row.baseline is None:
-        raise InputError(f"study {study.name!r} has no measured points yet")
+        say(f"{study.name}: nothing is measured yet")
+        return
     shown = study.frontier_points(limits, cost)
     choice = choose(every, judged)
     feasible = {point.id for point in shown if is_feasible(point, judged)}
     best_id = choice.point.id if choice.feasible else None
     metric = row.spec["task"]["metric"]
-    console().print(
+    say(
         f"{study.name}: {metric} {row.baseline['metric']:.4f} at "
-        f"{big(row.baseline['flops'])}FLOPs is the baseline; {len(every)} points measured",
-        markup=False,
+        f"{big(row.baseline['flops'])}FLOPs is the baseline; {len(every)} points measured"
     )
     if shown:
         show_frontier(shown, feasible, best_id, metric)
+    elif cost == "latency" and all(point.latency is None for point in every):
+        say("no latency was measured in this study")
     _say_choice(choice)
 
 
@@ -87,7 +94,7 @@ def _say_choice(choice: Choice[PointRow]) -> None:
         lines = [f"nothing meets the limits; closest: {what}"]
         lines += [f"  it would be enough to {text}" for text in choice.relaxations]
     for line in lines:
-        console().print(line, markup=False)
+        say(line)
 
 
 def trials_plain(study: Study, rows: Sequence[TrialRow]) -> list[dict[str, Any]]:
@@ -123,7 +130,7 @@ def show_plan(plan: Plan) -> None:
     """Prints a plan, warnings last."""
     show_facts(plan.facts())
     for warning in plan.warnings:
-        console().print(f"warning: {warning}", markup=False)
+        say(f"warning: {warning}")
 
 
 def emission_plain(choice: Choice[PointRow], emission: Emission) -> dict[str, Any]:
@@ -133,7 +140,8 @@ def emission_plain(choice: Choice[PointRow], emission: Emission) -> dict[str, An
         "feasible": choice.feasible,
         "relaxations": list(choice.relaxations),
         "point": point_plain(choice.point),
-        "certified": emission.certificate.facts(),
+        "certified": emission.certificate.holds,
+        "certificate": emission.certificate.facts(),
     }
 
 
@@ -142,13 +150,12 @@ def show_emission(choice: Choice[PointRow], emission: Emission) -> None:
     _say_choice(choice)
     facts = emission.certificate.facts()
     low, high = facts["drop_interval_95"]
-    verdict = "" if facts["holds"] else "; this is over the allowed drop: not certified"
-    console().print(
+    verdict = "" if emission.certificate.holds else "; this is over the allowed drop: not certified"
+    say(
         f"on {facts['n']} rows that decided nothing: {facts['metric']:.4f}, drop "
-        f"{points(facts['drop'])} ({points(low)} to {points(high)}){verdict}",
-        markup=False,
+        f"{points(facts['drop'])} ({points(low)} to {points(high)}){verdict}"
     )
-    console().print(f"checkpoint: {emission.path}", markup=False)
+    say(f"checkpoint: {emission.path}")
 
 
 def run_plain(result: RunResult) -> dict[str, Any]:
@@ -166,17 +173,15 @@ def show_result(result: RunResult, spec: Spec) -> None:
 
 def show_verified(folder: Path, found: dict[str, Any]) -> None:
     """Prints what ``verify`` found."""
-    console().print(
+    say(
         f"{folder}: {found['files']} files and {found['tensors']} tensors are as they were "
         f"written; logits within {found['max_logit_difference']:.1g}; "
-        f"{big(found['flops'])}FLOPs per sample, {big(found['params'])} parameters",
-        markup=False,
+        f"{big(found['flops'])}FLOPs per sample, {big(found['params'])} parameters"
     )
     if "metric" in found:
-        console().print(
+        say(
             f"{found['metric_name']} {found['metric']:.4f} on {found['n']} rows, "
-            f"{big(found['flops_on'])}FLOPs per sample there",
-            markup=False,
+            f"{big(found['flops_on'])}FLOPs per sample there"
         )
 
 
@@ -187,7 +192,7 @@ def draw(study: Study, out: Path, cost: str) -> None:
     _check_cost(cost)
     row, every = study.row(), study.points()
     if not every or row.baseline is None:
-        raise InputError(f"study {study.name!r} has no measured points yet")
+        raise NothingFinishedError(f"study {study.name!r} has no measured points yet")
     baseline = next(point for point in every if point.artifact_key == row.baseline["artifact"])
     shown = {point.id for point in study.frontier_points(None, cost)}
     try:

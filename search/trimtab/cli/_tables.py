@@ -1,28 +1,22 @@
-"""What people see: tables and lines on stdout."""
+"""What people see: tables on stdout, and how numbers are written in them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from trimtab.cli._console import show
 from trimtab_storage import PointRow, TrialRow
 from trimtab_strategies.recipe import describe
-
-
-def console() -> Console:
-    """Gives a console on stdout; without a terminal, lines are not cut or coloured."""
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=200)
 
 
 def table(*columns: str, right: Collection[str] = ()) -> Table:
     """Gives an empty table; columns named in ``right`` hold numbers."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left")
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
 
 
@@ -39,7 +33,8 @@ def points(value: float) -> str:
 def big(value: float) -> str:
     """Writes FLOPs or a count shortly: ``1.24 G``."""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
+        # From 999.5 on, three figures round up to the next letter.
+        if abs(value) >= 0.9995 * size:
             return f"{value / size:.3g} {letter}"
     return f"{value:.0f}"
 
@@ -53,6 +48,11 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def one_line(text: str) -> str:
+    """Writes a text that may come from anywhere on one line, without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def show_frontier(
@@ -73,7 +73,7 @@ def show_frontier(
             big(row.params),
             describe(row.recipe),
         )
-    console().print(shown)
+    show(shown)
 
 
 def show_trials(rows: Sequence[TrialRow]) -> None:
@@ -87,16 +87,16 @@ def show_trials(rows: Sequence[TrialRow]) -> None:
             duration(row.seconds),
             str(row.reused),
             describe(row.recipe),
-            row.reason or "",
+            one_line(row.reason or ""),
         )
-    console().print(shown)
+    show(shown)
 
 
 def show_facts(facts: dict[str, Any]) -> None:
     """Prints names and values, one a line."""
     shown = Table(box=None, pad_edge=False, show_header=False)
-    shown.add_column(style="bold")
-    shown.add_column()
+    shown.add_column(style="bold", no_wrap=True)
+    shown.add_column(overflow="fold")
     for name, value in facts.items():
         shown.add_row(name, str(value))
-    console().print(shown)
+    show(shown)

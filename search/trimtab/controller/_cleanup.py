@@ -10,14 +10,14 @@ def drop_weights_off_frontiers(store: Store, files: ArtifactFiles) -> None:
 
     Baselines and statistics stay: every other artifact can be made again from them.
     """
+    # Read first: what another study records from here on is not ours to judge.
+    kept = store.kept_artifacts()
     wanted = {
         point.artifact_key
         for study in store.studies()
         for cost in ("flops", "latency")
         for point in store.frontier(study.id, cost)
     }
-    for row in store.kept_artifacts():
+    for row in kept:
         if row.kind == "model" and row.key not in wanted:
-            # The row goes first: a row with a path must always have its files.
-            store.forget_file(row.key)
-            files.remove(row.key)
+            store.drop_files(files, row.key)

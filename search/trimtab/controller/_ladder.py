@@ -12,6 +12,8 @@ RUNGS_ABOVE, RUNGS_BELOW = 1, 2
 TOO_NEAR = 0.03
 """A grid rung this near to the budget would tell nothing that the budget's own rung does not."""
 
+DIGITS = 6
+
 
 def ladder(budget_ratio: float | None) -> tuple[float, ...]:
     """Gives the costs to try, as fractions of the baseline's FLOPs, from high to low.
@@ -23,11 +25,17 @@ def ladder(budget_ratio: float | None) -> tuple[float, ...]:
         return GRID[: RUNGS_ABOVE + RUNGS_BELOW + 1]
     above = [rung for rung in GRID if rung > budget_ratio + TOO_NEAR][-RUNGS_ABOVE:]
     below = [rung for rung in GRID if rung < budget_ratio - TOO_NEAR][:RUNGS_BELOW]
-    return (*above, round(budget_ratio, 6), *below)
+    return (*above, _rounded(budget_ratio), *below)
 
 
 def budget_rung(budget_ratio: float | None) -> float | None:
     """Gives the rung that spends the budget exactly, or None where there is none to spend."""
     if budget_ratio is None or budget_ratio >= 1:
         return None
-    return round(budget_ratio, 6)
+    return _rounded(budget_ratio)
+
+
+def _rounded(budget_ratio: float) -> float:
+    """Gives a rung with few digits, as it stands in recipes; never above the budget."""
+    nearest = round(budget_ratio, DIGITS)
+    return nearest if nearest <= budget_ratio else round(nearest - 10.0**-DIGITS, DIGITS)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import psutil
 
+from trimtab_storage import LeaseLostError, StorageError
+
 LEASE_TTL_S = 60.0
 RENEWALS_PER_TTL = 4
 
@@ -24,7 +26,8 @@ def is_dead(owner: str) -> bool:
     if host != socket.gethostname() or not pid.isdigit():
         return False
     try:
-        return _owner(psutil.Process(int(pid))) != owner
+        process = psutil.Process(int(pid))
+        return process.status() == psutil.STATUS_ZOMBIE or _owner(process) != owner
     except psutil.NoSuchProcess:
         return True
     except psutil.AccessDenied:
@@ -32,19 +35,22 @@ def is_dead(owner: str) -> bool:
 
 
 def _owner(process: psutil.Process) -> str:
-    return f"{socket.gethostname()}/{process.pid}@{process.create_time():.2f}"
+    # Counted from the boot: the time of day at which it started moves when the clock is set.
+    started = process.create_time() - psutil.boot_time()
+    return f"{socket.gethostname()}/{process.pid}@{started:.2f}"
 
 
 class LeaseKeeper:
-    """Renews a lease in the background until stopped; remembers if it could not.
+    """Renews a lease in the background until stopped; remembers if it was lost.
 
-    A thread of its own, because with the inline executor the controller computes for minutes.
+    A thread of its own, because with the inline executor the controller computes for minutes. A
+    database that cannot be written to for a while takes no lease away, so that is tried again.
     """
 
     def __init__(self, renew: Callable[[], None], ttl_s: float) -> None:
         self._renew, self._pause_s = renew, ttl_s / RENEWALS_PER_TTL
         self._stopped = threading.Event()
-        self.error: Exception | None = None
+        self.error: LeaseLostError | None = None
         self._thread = threading.Thread(target=self._run, name="trimtab-lease", daemon=True)
         self._thread.start()
 
@@ -52,9 +58,11 @@ class LeaseKeeper:
         while not self._stopped.wait(self._pause_s):
             try:
                 self._renew()
-            except Exception as error:
+            except LeaseLostError as error:
                 self.error = error
                 return
+            except StorageError:
+                continue
 
     def stop(self) -> None:
         """Ends the renewals; may be called again."""

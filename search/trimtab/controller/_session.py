@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,7 +15,15 @@ from trimtab.controller._runner import JobRunner
 from trimtab.errors import InterruptedStudyError, StudyChangedError
 from trimtab.selection import Limits, choose
 from trimtab.spec import Spec, changed_fields
-from trimtab_storage import ArtifactFiles, Lease, PointRow, Store, StudyRow
+from trimtab_storage import (
+    ArtifactFiles,
+    Lease,
+    LeaseLostError,
+    PointRow,
+    Store,
+    StudyRow,
+    StudyState,
+)
 from trimtab_workers.executors import Executor
 from trimtab_workers.jobs import Workplace
 
@@ -46,6 +54,11 @@ class Session:
     runner: JobRunner = field(init=False)
     _started_s: float = field(default_factory=time.monotonic)
     _saved_s: float = field(default_factory=time.monotonic)
+    _used_before_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Not read from the row later, which holds the time of this run too as soon as it is saved.
+        self._used_before_s = self.study.elapsed_s
 
     def use(self, executor: Executor) -> None:
         """Takes an executor to run jobs on."""
@@ -54,7 +67,7 @@ class Session:
     @property
     def elapsed_s(self) -> float:
         """Seconds that all runs of this study took so far."""
-        return self.study.elapsed_s + time.monotonic() - self._started_s
+        return self._used_before_s + time.monotonic() - self._started_s
 
     @property
     def remaining_s(self) -> float:
@@ -109,7 +122,7 @@ def open_session(spec: Spec, store: Store, reporter: Reporter, stop: Stop) -> It
     """Creates or continues the study of a spec and holds its lease until the end.
 
     Trials that a lost controller left running wait again, and files that no row knows of are
-    removed.
+    removed. At the end, whatever it was, nothing of ours runs any more.
 
     Raises:
         StudyChangedError: if the spec differs in what must not change.
@@ -122,14 +135,14 @@ def open_session(spec: Spec, store: Store, reporter: Reporter, stop: Stop) -> It
     try:
         # The study's number tells our leftovers from those of other studies beside us.
         files = ArtifactFiles(store.artifact_root, f"study-{study.id}")
-        files.sweep(lambda key: (row := store.artifact(key)) is not None and row.path is not None)
+        store.sweep_files(files)
         store.recover_trials(lease)
-        study = store.update_study(lease, spec=spec.to_plain(), state="running")
+        study = store.update_study(lease, spec=spec.to_plain(), state=StudyState.RUNNING)
         place = Workplace(task_of(spec), spec.model, files)
         yield Session(spec, store, study, lease, place, files, reporter, stop, keeper)
     finally:
         keeper.stop()
-        if keeper.error is None:
+        with suppress(LeaseLostError):
             store.release(lease)
 
 

@@ -25,7 +25,7 @@ from trimtab_workers.jobs import RungResult, StatisticsResult
 GRACE_S = 30.0
 """How long running trials may go on when the time is up."""
 
-N_EXTENDED = 3
+N_EXTENDED = 2
 """How many of the best recipes get a rung of their own for a budget that came later."""
 
 

@@ -44,28 +44,33 @@ def model_card(facts: dict[str, Any], config: dict[str, Any]) -> str:
 
 def _summary(facts: dict[str, Any]) -> str:
     point, baseline = facts["point"], facts["baseline"]
-    verdict = (
-        "It meets the limits that it was searched for."
-        if facts["feasible"]
-        else "**Nothing that was measured meets the limits; this is the closest point.** "
-        + "; ".join(facts["relaxations"])
-        + "."
-    )
     return (
         f"A physically smaller copy of `{facts['model']}` "
         f"({point['flops_ratio']:.1%} of its FLOPs, {point['params']:,} parameters instead of "
-        f"{baseline['params']:,}). {verdict}\n"
+        f"{baseline['params']:,}). {_verdict(facts)}\n"
     )
 
 
+def _verdict(facts: dict[str, Any]) -> str:
+    if facts["feasible"] and facts["meets_spec"]:
+        return "It meets the limits that it was searched for."
+    if facts["feasible"]:
+        return "It was chosen for other limits than it was searched for."
+    hints = "".join(f" To have them met, {text}." for text in facts["relaxations"][:1])
+    return f"**Nothing that was measured meets the limits; this is the closest point.**{hints}"
+
+
 def _numbers(facts: dict[str, Any]) -> str:
-    point, baseline, certified = facts["point"], facts["baseline"], facts["certified"]
+    point, baseline, certified = facts["point"], facts["baseline"], facts["certificate"]
     metric = facts["task"]["metric"]
     low, high = (f"{100 * end:+.2f}" for end in certified["drop_interval_95"])
-    held = "within the allowed drop" if certified["holds"] else "**over the allowed drop**"
+    held = ", within the allowed drop" if facts["certified"] else ", **over the allowed drop**"
+    if certified["max_drop"] is None:
+        held = ""
     return f"""## Numbers
 
-Budget: FLOPs {facts["budget"]["flops"]}, largest drop {facts["max_drop"]}.
+Searched with a budget of FLOPs {facts["budget"]["flops"]} and a largest drop of \
+{facts["max_drop"]}.
 
 | | baseline | this model | drop |
 | --- | --- | --- | --- |
@@ -73,7 +78,7 @@ Budget: FLOPs {facts["budget"]["flops"]}, largest drop {facts["max_drop"]}.
 | {point["metric"]:.4f} \
 | {100 * point["drop"]:+.2f} pt |
 | {metric} on {certified["n"]} rows that decided nothing | {certified["baseline_metric"]:.4f} \
-| {certified["metric"]:.4f} | {100 * certified["drop"]:+.2f} pt ({low} to {high}), {held} |
+| {certified["metric"]:.4f} | {100 * certified["drop"]:+.2f} pt ({low} to {high}){held} |
 | mean FLOPs per sample | {baseline["flops"]:,.0f} | {point["flops"]:,.0f} | |
 
 FLOPs are those of the encoder's matrix products (1 MAC = 2 FLOPs) at each sample's real length,

@@ -49,7 +49,7 @@ class Certificate:
     def facts(self) -> dict[str, Any]:
         """Gives what manifest, card and command line say of it, as JSON-able values."""
         return {
-            "holds": self.holds,
+            "max_drop": self.max_drop,
             "metric": self.point.metric,
             "baseline_metric": self.baseline.metric,
             "drop": self.point.drop,

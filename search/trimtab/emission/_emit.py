@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import uuid
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from trimtab.emission._certify import Certificate
-from trimtab.emission._folder import (
-    check_target,
-    put_in_place,
-    sync,
-    verify_in_fresh_process,
-    write_checkpoint,
-)
+from trimtab.emission._folder import verify_in_fresh_process, write_checkpoint
+from trimtab.emission._place import check_target, partial_folder, put_in_place
 from trimtab.forge import Forge
-from trimtab.selection import Choice
+from trimtab.selection import Choice, Limits, is_feasible
 from trimtab_storage import PointRow, Store, StudyRow
 from trimtab_workers.jobs import Reference, ReferenceJob
 from trimtab_workers.versions import versions
@@ -51,28 +44,25 @@ def emit_checkpoint(
     The point is measured on the certify rows, once; it is never chosen again from there.
 
     Raises:
-        InputError: if ``out`` exists and may not be replaced.
-        CheckpointError: if what was written does not load or does not give the same logits.
+        InputError: if ``out`` exists and may not be replaced, or cannot be written to.
+        TrimtabError: if what was written does not load or does not give the same logits.
     """
-    check_target(out, force)
+    # Where a link leads, so that the rename happens there, and "." has a name.
+    target = out.resolve()
+    check_target(target, force)
     study = store.study(study_name)
     assert study is not None and study.baseline is not None, "a study with points has a baseline"
     point, baseline_key = choice.point, study.baseline["artifact"]
-    forge.ensure(baseline_key)
-    forge.ensure(point.artifact_key)
-    certificate = Certificate.measure(store, study, point, forge, max_drop)
-    reference = forge.run(ReferenceJob(forge.place, point.artifact_key), "storing logits")
-    facts = _facts(study, choice, certificate, reference)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.parent / f".{out.name}.partial-{uuid.uuid4().hex[:8]}"
-    try:
-        partial.mkdir()
+    with partial_folder(target) as partial:
+        forge.ensure(baseline_key)
+        forge.ensure(point.artifact_key)
+        certificate = Certificate.measure(store, study, point, forge, max_drop)
+        reference = forge.run(ReferenceJob(forge.place, point.artifact_key), "storing logits")
+        facts = _facts(study, choice, certificate, reference)
         write_checkpoint(partial, forge.place, baseline_key, point, facts)
-        sync(partial)
         verify_in_fresh_process(partial)
-        put_in_place(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        check_target(target, force)
+        put_in_place(partial, target)
     return Emission(out, point, certificate)
 
 
@@ -87,7 +77,7 @@ def _facts(
     return {
         "study": study.name,
         "spec_sha256": hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest(),
-        "model": spec["model"],
+        "model": _shown(spec["model"]),
         "seed": spec["search"]["seed"],
         "task": {name: spec["task"][name] for name in ("text", "label", "metric", "max_length")},
         "budget": spec["budget"],
@@ -96,10 +86,18 @@ def _facts(
         "knobs": point.knobs,
         "point": {name: getattr(point, name) for name in POINT_FACTS},
         "feasible": choice.feasible,
+        "meets_spec": is_feasible(point, Limits(**study.limits)),
         "relaxations": list(choice.relaxations),
         "baseline": study.baseline,
-        "certified": certificate.facts(),
+        "certified": certificate.holds,
+        "certificate": certificate.facts(),
         "reference": {"input_ids": reference.input_ids, "logits": reference.logits},
         "workload": {str(length): count for length, count in reference.lengths.items()},
         "versions": versions(),
     }
+
+
+def _shown(model: str) -> str:
+    """Names a model for strangers: of a local folder they need not know where it lies."""
+    path = PurePath(model)
+    return path.name if path.is_absolute() else model

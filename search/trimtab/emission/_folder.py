@@ -1,21 +1,19 @@
-"""The folder of a checkpoint: what goes into it, and how it takes its place in one piece."""
+"""The folder of a checkpoint: what goes into it, and that it verifies in a fresh process."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
-import uuid
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from trimtab.emission._card import model_card
-from trimtab.emission._manifest import MANIFEST, CheckpointError, write_manifest
-from trimtab.errors import InputError, TrimtabError
+from trimtab.emission._manifest import write_manifest
+from trimtab.errors import TrimtabError
 from trimtab_storage import PointRow
 from trimtab_storage.artifacts import OWNER_FILE
 from trimtab_workers.jobs import Workplace
@@ -42,7 +40,7 @@ def write_checkpoint(
     for file in modelling_code():
         shutil.copyfile(file, folder / file.name)
     with (folder / "frontier.csv").open("w", newline="") as stream:
-        writer = csv.writer(stream)
+        writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(DIAL_COLUMNS)
         row = asdict(point) | {"knobs": json.dumps(point.knobs)}
         writer.writerow([row[name] for name in DIAL_COLUMNS])
@@ -69,61 +67,14 @@ def verify_in_fresh_process(folder: Path) -> None:
     """Runs ``trimtab verify`` on a folder, as its later user would.
 
     Raises:
-        CheckpointError: with what the other process said.
+        TrimtabError: with what the other process said.
     """
-    command = [sys.executable, "-m", "trimtab", "verify", str(folder), "--json"]
+    # -P: a file of the user's in the working directory must not pass for a module.
+    command = [sys.executable, "-P", "-m", "trimtab", "verify", str(folder), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise CheckpointError(
+        said = " ".join((done.stderr or done.stdout).split())
+        raise TrimtabError(
             "the checkpoint was written but did not verify in a fresh process, so it was removed: "
-            + (said[-1] if said else f"exit code {done.returncode}")
+            + (said or f"exit code {done.returncode}")
         )
-
-
-def check_target(out: Path, force: bool) -> None:
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise InputError(f"{out} must be a folder to write to, but it is a file")
-    if not any(out.iterdir()):
-        return
-    if not force:
-        raise InputError(
-            f"{out} exists already: name another folder, or pass --force to replace it"
-        )
-    if not (out / MANIFEST).is_file():
-        raise InputError(
-            f"{out} is not a checkpoint of trimtab (it has no {MANIFEST}), so it is not replaced "
-            "even with --force: name another folder"
-        )
-
-
-def put_in_place(partial: Path, out: Path) -> None:
-    """Renames; an old checkpoint stays whole under another name until the new one is there."""
-    old = out.parent / f".{out.name}.old-{uuid.uuid4().hex[:8]}"
-    if out.exists():
-        out.rename(old)
-    try:
-        partial.rename(out)
-    except OSError as error:
-        if old.exists():
-            old.rename(out)
-        raise TrimtabError(f"{out} could not be put in place: {error}") from error
-    _sync_folder(out.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def sync(folder: Path) -> None:
-    for file in folder.iterdir():
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -27,12 +27,12 @@ def load(folder: str | Path) -> TrimtabForSequenceClassification:
 def load_checked(path: Path, manifest: dict[str, Any]) -> TrimtabForSequenceClassification:
     """Loads the weights of a checkpoint whose files were checked already."""
     import trimtab.hf  # noqa: F401  (registers the classes, so that AutoTokenizer works as well)
-    from trimtab_workers.errors import ModelError
     from trimtab_workers.jobs import load_elastic
 
     try:
         model = load_elastic(path)
-    except (ModelError, RuntimeError, OSError, ValueError) as error:
+    except Exception as error:
+        # Whatever transformers, torch or safetensors raise, it is the folder that is wrong.
         raise CheckpointError(f"{path} cannot be loaded: {error}") from error
     found = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     if found != manifest["tensors"]:

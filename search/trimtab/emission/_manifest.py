@@ -39,32 +39,35 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         raw = path.read_bytes()
-        content = json.loads(raw)
-        claimed, newest = content[SELF], content["format"]
-    except FileNotFoundError:
+    except OSError as error:
         raise CheckpointError(
-            f"{folder} must be a checkpoint that trimtab wrote, but it has no {MANIFEST}"
+            f"{folder} must be a checkpoint that trimtab wrote, but its {MANIFEST} cannot be read: "
+            f"{error.strerror}"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError):
+    try:
+        content = json.loads(raw)
+        newest, is_whole = content["format"], _is_whole(content, raw)
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise _damaged(path) from None
-    if not isinstance(newest, int) or newest > FORMAT:
+    if isinstance(newest, int) and newest > FORMAT:
         raise CheckpointError(
             f"{path} is of format {newest}, but this trimtab reads up to {FORMAT}: update trimtab"
         )
-    if (
-        _bytes(content) != raw
-        or hashlib.sha256(_bytes({**content, SELF: ""})).hexdigest() != claimed
-    ):
+    if not is_whole:
         raise _damaged(path)
     return dict(content)
+
+
+def _is_whole(content: dict[str, Any], raw: bytes) -> bool:
+    blank = _bytes({**content, SELF: ""})
+    return _bytes(content) == raw and hashlib.sha256(blank).hexdigest() == content[SELF]
 
 
 def check_files(folder: Path) -> dict[str, Any]:
     """Checks every file of a checkpoint against its manifest and gives the manifest.
 
     Raises:
-        CheckpointError: naming the first file that is missing or differs, or weights that the
-            manifest does not know of.
+        CheckpointError: naming the first file that is missing, differs, or does not belong there.
     """
     manifest = read_manifest(folder)
     for name, expected in manifest["files"].items():
@@ -72,9 +75,9 @@ def check_files(folder: Path) -> dict[str, Any]:
             raise CheckpointError(f"{folder} must have {name}, but it is missing: emit it again")
         if file_facts(folder / name) != expected:
             raise _damaged(folder / name)
-    for file in folder.iterdir():
-        is_weights = file.suffix in {".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt"}
-        if is_weights and file.name not in manifest["files"]:
+    for file in sorted(folder.iterdir()):
+        # Any file here may be one that transformers looks for. Hidden ones are git's and the like.
+        if file.name not in {MANIFEST, *manifest["files"]} and not file.name.startswith("."):
             raise CheckpointError(f"{file} does not belong to this checkpoint: remove it")
     return manifest
 

@@ -60,7 +60,7 @@ class Forge:
         return self._files.verify(key, sha256)
 
     def _rebuild(self, row: ArtifactRow, parent_key: str, strategy: str) -> ArtifactRow:
-        self._files.remove(row.key)
+        self._store.drop_files(self._files, row.key)
         self.ensure(parent_key)
         (step,) = from_plain(row.recipe)[-1:]
         choices = step.choices_dict

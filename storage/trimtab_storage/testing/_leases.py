@@ -10,6 +10,7 @@ import pytest
 from trimtab_storage.errors import (
     LeaseHeldError,
     LeaseLostError,
+    StaleResultError,
     UnknownRowError,
 )
 from trimtab_storage.rows import (
@@ -76,6 +77,30 @@ class LeaseContract(ContractFixtures):
         with pytest.raises(LeaseLostError):
             store.add_trial(lease, make_recipe(1), "a")
         assert store.acquire(lease.study_id, "two", TTL_S).fence == lease.fence + 1
+
+    def test_release_puts_running_trials_back(self, store: Store, lease: Lease) -> None:
+        """With their attempts given back; a crash before stays counted, what is over stays over."""
+        done = complete(store, lease, 0)
+        trial = store.add_trial(lease, make_recipe(1), "a")
+        store.requeue_trial(lease, trial.id, store.start_trial(lease, trial.id), "crashed")
+        attempt = store.start_trial(lease, trial.id)
+        failed = store.add_trial(lease, make_recipe(2), "b")
+        store.fail_trial(lease, failed.id, store.start_trial(lease, failed.id), "oom_host", 1.0)
+        other = store.create_study("other", {}, {}, {})
+        theirs = store.acquire(other.id, "other", TTL_S)
+        store.start_trial(theirs, store.add_trial(theirs, make_recipe(1), "a").id)
+        store.release(lease)
+        rows = store.trials(lease.study_id)
+        assert [(row.id, row.state, row.attempts) for row in rows] == [
+            (done.id, "complete", 1),
+            (trial.id, "waiting", 1),
+            (failed.id, "failed", 1),
+        ]
+        assert store.trial_counts(other.id)["running"] == 1
+        taken = store.acquire(lease.study_id, "two", TTL_S)
+        assert store.recover_trials(taken) == []
+        with pytest.raises(StaleResultError):
+            store.fail_trial(taken, trial.id, attempt, "late", 1.0)
 
     def test_lease_on_no_study_is_refused(self, store: Store) -> None:
         """There is nothing to lease."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+
 import pytest
 
+from trimtab_storage.artifacts import ArtifactFiles
 from trimtab_storage.errors import (
     InvalidValueError,
 )
@@ -15,6 +19,7 @@ from trimtab_storage.store import Store
 from trimtab_storage.testing._base import ContractFixtures
 from trimtab_storage.testing._values import (
     make_artifact,
+    make_point,
     make_recipe,
 )
 
@@ -52,6 +57,7 @@ class RecordContract(ContractFixtures):
         """What is recorded again changes nothing but the facts of its files."""
         first = store.record_artifact(None, make_artifact("aa00"))
         assert first == store.artifact("aa00")
+        _put_files(store, "aa/aa00")
         facts = {"path": "aa/aa00", "sha256": "11" * 32, "size_bytes": 5}
         store.record_artifact(None, make_artifact("aa00", meta={"other": 1}, **facts))
         row = store.artifact("aa00")
@@ -63,6 +69,7 @@ class RecordContract(ContractFixtures):
     def test_dropped_weights_come_back(self, store: Store) -> None:
         """Dropping keeps the recipe; recording without a path does not drop."""
         new = make_artifact("aa00", path="aa/aa00", sha256="11" * 32, size_bytes=5)
+        _put_files(store, "aa/aa00")
         store.record_artifact(None, new)
         store.record_artifact(None, make_artifact("aa00"))
         assert [row.key for row in store.kept_artifacts()] == ["aa00"]
@@ -72,6 +79,59 @@ class RecordContract(ContractFixtures):
         assert (row.path, row.recipe) == (None, make_recipe(0))
         store.record_artifact(None, new)
         assert [row.key for row in store.kept_artifacts()] == ["aa00"]
+
+    def test_artifact_whose_files_are_gone_is_recorded_without_them(
+        self, store: Store, lease: Lease
+    ) -> None:
+        """Alone or with points: another process dropped them since they were saved."""
+        gone = {"path": "aa/aa00", "sha256": "11" * 32, "size_bytes": 5}
+        store.record_artifact(None, make_artifact("aa00", **gone))
+        store.add_points(lease, [make_point("aa00")], [make_artifact("aa00", **gone)])
+        row = store.artifact("aa00")
+        assert row is not None
+        assert (row.path, row.recipe) == (None, make_recipe(0))
+
+    def test_dropping_files_leaves_the_recipe(self, store: Store) -> None:
+        """Also when it is done twice, or for files that are gone already."""
+        files = ArtifactFiles(store.artifact_root, "one")
+        stored = files.save("aa00", lambda folder: _write(folder, "weights"))
+        store.record_artifact(None, make_artifact("aa00", **asdict(stored)))
+        for _ in range(2):
+            store.drop_files(files, "aa00")
+            assert not files.exists("aa00")
+            row = store.artifact("aa00")
+            assert row is not None
+            assert (row.path, row.recipe) == (None, make_recipe(0))
+
+    def test_files_recorded_again_while_they_are_dropped_stay(self, store: Store) -> None:
+        """A row with a path has its files, however the two processes take turns."""
+        files = ArtifactFiles(store.artifact_root, "one")
+        stored = files.save("aa00", lambda folder: _write(folder, "weights"))
+        new = make_artifact("aa00", **asdict(stored))
+        store.record_artifact(None, new)
+        forget = store.forget_file
+
+        def forget_and_lose_the_turn(key: str) -> None:
+            forget(key)
+            store.record_artifact(None, new)
+
+        store.forget_file = forget_and_lose_the_turn  # type: ignore[method-assign]
+        store.drop_files(files, "aa00")
+        row = store.artifact("aa00")
+        assert row is not None
+        assert row.path is not None and files.verify("aa00", stored.sha256)
+
+    def test_sweep_takes_what_is_not_recorded(self, store: Store) -> None:
+        """Of that owner; a row without a path does not keep files either."""
+        mine, other = (ArtifactFiles(store.artifact_root, owner) for owner in ("one", "two"))
+        saved = {
+            key: files.save(key, lambda folder: _write(folder, "weights"))
+            for key, files in {"aa00": mine, "bb00": mine, "cc00": mine, "dd00": other}.items()
+        }
+        store.record_artifact(None, make_artifact("aa00", **asdict(saved["aa00"])))
+        store.record_artifact(None, make_artifact("bb00"))
+        assert store.sweep_files(mine) == 2
+        assert [key for key in saved if mine.exists(key)] == ["aa00", "dd00"]
 
     def test_artifacts_are_found_by_keys(self, store: Store) -> None:
         """Of the keys given, those that are there."""
@@ -89,3 +149,11 @@ class RecordContract(ContractFixtures):
         ]
         assert [row.data["i"] for row in store.events(study.id)] == [0, 2, 3]
         assert [row.data["i"] for row in store.events(study.id, after_id=ids[0])] == [2, 3]
+
+
+def _put_files(store: Store, path: str) -> None:
+    (store.artifact_root / path).mkdir(parents=True)
+
+
+def _write(folder: Path, text: str) -> None:
+    (folder / "file").write_text(text, encoding="utf-8")

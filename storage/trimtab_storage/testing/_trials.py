@@ -181,8 +181,9 @@ class TrialContract(ContractFixtures):
         store.start_trial(theirs, store.add_trial(theirs, make_recipe(1), "a").id)
         store.start_trial(lease, store.add_trial(lease, make_recipe(1), "a").id)
         assert store.recover_trials(lease) == []
-        store.release(lease)
-        assert len(store.recover_trials(store.acquire(lease.study_id, "two", TTL_S))) == 1
+        assert store.trial_counts(lease.study_id)["running"] == 1
+        taken = store.acquire(lease.study_id, "two", TTL_S, is_dead=lambda owner: True)
+        assert len(store.recover_trials(taken)) == 1
         assert store.trial_counts(other.id)["running"] == 1
 
     def test_points_are_added_to_a_complete_trial(self, store: Store, lease: Lease) -> None:
