@@ -70,7 +70,7 @@ class Plan:
     def facts(self) -> dict[str, str]:
         """Gives the plan as names and short texts."""
         rows = ", ".join(f"{count:,} {name}" for name, count in self.rows.items())
-        rungs = ", ".join(f"{rung:.0%}" for rung in self.ladder)
+        rungs = ", ".join(f"{100 * rung:.3g}%" for rung in self.ladder)
         reused = []
         if self.reuse.has_baseline:
             reused.append("the baseline")
@@ -89,8 +89,8 @@ class Plan:
             f"{self.mean_tokens:.1f} tokens on average; {first}",
             **spans,
             "each recipe is made at": f"{rungs} of the baseline's FLOPs",
-            "trials": f"{self.trials_wanted} wanted; about {self.trials_that_fit} fit the time that "
-            f"is left, at {self.seconds_per_trial:.0f} s each (a rough estimate)",
+            "trials": f"{self.trials_wanted} wanted; about {self.trials_that_fit} fit the time "
+            f"left, at {self.seconds_per_trial:.0f} s each (a rough estimate)",
             "disk": f"about {self.disk_bytes / 1e6:,.0f} MB",
             "reused": ", ".join(reused) or "nothing yet",
         }

@@ -218,6 +218,8 @@ def run_to_result(
 ) -> RunResult:
     """Runs a study and gives what it ended with, for those who need more than the study."""
     from trimtab.controller import SilentReporter, run_study
+    from trimtab.controller._run import CHECKPOINT
+    from trimtab.emission import check_target
     from trimtab_workers.executors import make_executor
 
     workers = spec.workers
@@ -231,6 +233,8 @@ def run_to_result(
             address=workers.address,
         )
 
+    # Hours later, at the end of the search, would be a bad moment to find it taken.
+    check_target(Path(spec.output) / CHECKPOINT, force=True)
     with Store.open(db, controller=True) as store:
         return run_study(spec, store, executor, reporter or SilentReporter(), stop)
 

@@ -96,4 +96,7 @@ def _bar(job: RunningJob) -> ProgressBar:
 
 def _stage(job: RunningJob) -> str:
     known = job.progress
-    return "" if known is None else f"{known.stage} {known.done}/{known.total}"
+    if known is None:
+        return ""
+    left = "" if job.remaining_s is None else f", {duration(job.remaining_s)} left"
+    return f"{known.stage} {known.done}/{known.total}{left}"

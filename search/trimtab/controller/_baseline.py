@@ -9,7 +9,13 @@ from trimtab.controller._limits import finetune_of, limits_of
 from trimtab.controller._points import PointMaker
 from trimtab.controller._session import Session
 from trimtab.errors import StudyChangedError
-from trimtab.forge import baseline_key, measurement_name, new_artifact, stored_measurement
+from trimtab.forge import (
+    baseline_key,
+    is_on_disk,
+    measurement_name,
+    new_artifact,
+    stored_measurement,
+)
 from trimtab.selection import is_feasible
 from trimtab_workers.jobs import (
     BaselineJob,
@@ -84,7 +90,7 @@ def _make_or_find(session: Session, survey: Survey, key: str) -> Measurement:
     store, place = session.store, session.place
     name = measurement_name(place.task.metric, survey.data_fingerprint, "search")
     row = store.artifact(key)
-    if row is not None and row.path is not None:
+    if row is not None and is_on_disk(row, session.files):
         session.reused += 1
         known = stored_measurement(row, name)
         if known is not None:
@@ -93,6 +99,8 @@ def _make_or_find(session: Session, survey: Survey, key: str) -> Measurement:
             MeasureJob(place, key, "search"), "measuring the baseline"
         )
         return measured
+    if row is not None:
+        store.drop_files(session.files, key)
     # On a cluster the worker's node may be shared with others, so there it keeps to its share.
     threads = None if session.spec.workers.address else os.cpu_count()
     made: BaselineResult = session.runner.run(

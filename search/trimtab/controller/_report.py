@@ -11,10 +11,11 @@ from trimtab_workers.executors import Progress
 
 @dataclass(frozen=True)
 class RunningJob:
-    """One job that is being done now."""
+    """One job that is being done now; ``remaining_s`` is an estimate for its present stage."""
 
     label: str
     progress: Progress | None
+    remaining_s: float | None = None
 
 
 @dataclass(frozen=True)

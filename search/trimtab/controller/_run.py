@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from trimtab.errors import NothingFinishedError
 from trimtab.forge import Forge
 from trimtab.selection import Choice, Limits, choose
 from trimtab.spec import Spec
-from trimtab_storage import PointRow, Store, StudyState, TrialState
+from trimtab_storage import PointRow, StorageError, Store, StudyState, TrialState
 from trimtab_workers.executors import Executor
 
 CHECKPOINT = "checkpoint"
@@ -59,7 +60,9 @@ def run_study(
                 TrialLoop(session, baseline, _space(session, baseline)).run()
                 result = _deliver(session, baseline)
         except BaseException:
-            session.save(StudyState.INTERRUPTED)
+            # What went wrong is said, not that in the end this could not be written either.
+            with suppress(StorageError):
+                session.save(StudyState.INTERRUPTED)
             raise
         counts = store.trial_counts(session.study.id)
         is_done = counts[TrialState.WAITING] + counts[TrialState.RUNNING] == 0
@@ -75,9 +78,12 @@ def _space(session: Session, baseline: Baseline) -> RecipeSpace:
 def _deliver(session: Session, baseline: Baseline) -> RunResult:
     counts = session.store.trial_counts(session.study.id)
     if counts[TrialState.COMPLETE] == 0:
+        is_over = counts[TrialState.FAILED] >= session.spec.search.trials
         raise NothingFinishedError(
             f"no trial of study {session.spec.name!r} gave a result ({counts['failed']} failed): "
-            "`trimtab trials --failed` says why; the same command goes on"
+            "`trimtab trials --failed` says why; "
+            + ("with a larger search.trials, " if is_over else "")
+            + "the same command goes on"
         )
     assert session.limits is not None
     choice = choose(session.points(), session.limits)

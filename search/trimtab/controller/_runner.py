@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from trimtab.controller._report import RunningJob
 from trimtab.errors import InputError, JobError
-from trimtab_workers.executors import Executor, Failure, Job
+from trimtab_workers.executors import Executor, Failure, Job, Progress
 
 MAX_ATTEMPTS = 3
 POLL_S = 0.5
@@ -24,6 +25,7 @@ class JobRunner:
         self.executor = executor
         self._tick = tick
         self._labels: dict[int, str] = {}
+        self._begun: dict[int, tuple[str, int, float]] = {}
 
     def submit(self, job: Job, label: str, *, timeout_s: float | None = None) -> int:
         """Queues a job under a label that people understand."""
@@ -34,12 +36,28 @@ class JobRunner:
     def forget(self, ticket: int) -> None:
         """Takes a finished job off the list of running ones."""
         self._labels.pop(ticket, None)
+        self._begun.pop(ticket, None)
 
     def running(self) -> Sequence[RunningJob]:
         """Lists what runs now; any thread may ask."""
         progress = self.executor.progress()
         labels = sorted(self._labels.copy().items())
-        return [RunningJob(label, progress.get(ticket)) for ticket, label in labels]
+        return [
+            RunningJob(label, progress.get(ticket), self._remaining_s(ticket, progress.get(ticket)))
+            for ticket, label in labels
+        ]
+
+    def _remaining_s(self, ticket: int, now: Progress | None) -> float | None:
+        """Carries the pace since this stage was first seen on to its end."""
+        if now is None:
+            return None
+        stage, done, since_s = self._begun.get(ticket, ("", 0, 0.0))
+        if stage != now.stage or now.done < done:
+            self._begun[ticket] = (now.stage, now.done, time.monotonic())
+            return None
+        if now.done == done:
+            return None
+        return (time.monotonic() - since_s) / (now.done - done) * (now.total - now.done)
 
     def run(self, job: Job, label: str) -> Any:
         """Runs one job to its end and gives its value.

@@ -56,11 +56,6 @@ class Steps:
             return None
         return statistics_key(self._parent, self._data, step)
 
-    def is_kept(self, key: str) -> bool:
-        """Tells whether an artifact's files are on disk."""
-        row = self._store.artifact(key)
-        return row is not None and row.path is not None
-
     def statistics_job(self, step: Step, key: str) -> StatisticsJob:
         """Gives the job that makes statistics."""
         return StatisticsJob(self._place, self._parent, key, step.strategy, step.choices)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from trimtab.controller._baseline import Baseline
 from trimtab.controller._cleanup import drop_weights_off_frontiers
@@ -16,9 +15,10 @@ from trimtab.controller._sampler import Told, propose
 from trimtab.controller._session import Session
 from trimtab.controller._space import RecipeSpace
 from trimtab.controller._steps import Rungs, Steps
+from trimtab.forge import is_on_disk
 from trimtab.selection import RecipeScores, recipe_scores
-from trimtab_storage import TrialRow, TrialState
-from trimtab_strategies.recipe import Step, describe, from_plain, stable_key, to_plain
+from trimtab_storage import InvalidValueError, PointRow, TrialRow, TrialState
+from trimtab_strategies.recipe import Recipe, Step, describe, from_plain, stable_key, to_plain
 from trimtab_workers.executors import Failure, Job, Outcome
 from trimtab_workers.jobs import RungResult, StatisticsResult
 
@@ -56,6 +56,7 @@ class TrialLoop:
         self._steps = Steps(session.store, session.place, baseline, self._limits)
         self._active: list[Run] = []
         self._making: set[str] = set()
+        self._sound: set[str] = set()
 
     def run(self) -> None:
         """Runs until the end; on the way out nothing of ours is left on the executor."""
@@ -93,7 +94,7 @@ class TrialLoop:
     # What to start
 
     def _fill(self) -> None:
-        while self._has_room() and self._session.remaining_s > 0:
+        while self._has_room():
             trial = self._next_trial()
             if trial is None:
                 return
@@ -101,6 +102,8 @@ class TrialLoop:
             (step,) = from_plain(trial.recipe)
             rungs = self._steps.rungs(step, ladder(self._budget))
             self._start(Run(trial, attempt, step, rungs))
+            # Where all is reused nothing is ever waited for.
+            self._session.tick()
 
     def _has_room(self) -> bool:
         # A trial that waits for another's statistics takes no slot, but there is no point in
@@ -111,25 +114,34 @@ class TrialLoop:
     def _next_trial(self) -> TrialRow | None:
         search = self._session.spec.search
         trials = self._store.trials(self._session.study.id)
-        waiting = next((trial for trial in trials if trial.state == TrialState.WAITING), None)
-        if waiting is not None or len(trials) >= search.trials:
-            return waiting
-        history = [self._told(trial) for trial in trials]
-        recipe = propose(self._space, history, seed=search.seed, number=len(trials))
+        waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
+        n_started = len(trials) - len(waiting)
+        # Even when the baseline took all the time, a study that was never tried has one trial.
+        if n_started >= search.trials or (n_started and self._session.remaining_s <= 0):
+            return None
+        if waiting:
+            return waiting[0]
+        recipe = propose(self._space, self._history(trials), seed=search.seed, number=len(trials))
         if recipe is None:
             return None
         plain = to_plain(recipe)
         return self._store.add_trial(self._lease, plain, stable_key(plain))
 
-    def _told(self, trial: TrialRow) -> Told:
-        is_running = trial.state in (TrialState.WAITING, TrialState.RUNNING)
-        return Told(from_plain(trial.recipe), self._scores(trial), is_running)
+    def _history(self, trials: Sequence[TrialRow]) -> list[Told]:
+        by_recipe = _by_recipe(self._session.points())
+        pending = (TrialState.WAITING, TrialState.RUNNING)
+        return [
+            Told(from_plain(trial.recipe), self._scores(trial, by_recipe), trial.state in pending)
+            for trial in trials
+        ]
 
-    def _scores(self, trial: TrialRow) -> RecipeScores | None:
-        if trial.state != TrialState.COMPLETE:
+    def _scores(
+        self, trial: TrialRow, by_recipe: Mapping[Recipe, Sequence[PointRow]]
+    ) -> RecipeScores | None:
+        points = by_recipe.get(from_plain(trial.recipe), ())
+        if trial.state != TrialState.COMPLETE or not points:
             return None
-        points = [point for point in self._session.points() if _is_of(point.recipe, trial.recipe)]
-        return recipe_scores(points, self._limits) if points else None
+        return recipe_scores(points, self._limits)
 
     def _start_extensions(self) -> None:
         """Gives the best recipes so far a rung that spends exactly this run's budget."""
@@ -137,7 +149,9 @@ class TrialLoop:
         if rung is None:
             return
         complete = self._store.trials(self._session.study.id, TrialState.COMPLETE)
-        scored = [(trial, self._scores(trial)) for trial in complete]
+        points = self._session.points()
+        measured, by_recipe = {point.artifact_key for point in points}, _by_recipe(points)
+        scored = [(trial, self._scores(trial, by_recipe)) for trial in complete]
         ranked = sorted(
             (scores.violation, scores.drop, trial.number, trial)
             for trial, scores in scored
@@ -145,8 +159,8 @@ class TrialLoop:
         )
         for *_, trial in ranked[:N_EXTENDED]:
             (step,) = from_plain(trial.recipe)
-            rungs = self._steps.missing(self._steps.rungs(step, (rung,)))
-            if rungs:
+            rungs = self._steps.rungs(step, (rung,))
+            if not measured.issuperset(key for _, key in rungs):
                 self._start(Run(trial, trial.attempts, step, rungs, is_extension=True))
 
     # The steps of one trial
@@ -162,7 +176,7 @@ class TrialLoop:
         key = self._steps.statistics_key(run.step)
         if not missing:
             self._finish(run, [])
-        elif key is None or self._steps.is_kept(key):
+        elif key is None or self._has_statistics(key):
             job = self._steps.ladder_job(run.step, missing)
             self._submit(run, job, f"{run.step.strategy} at {len(missing)} costs")
         elif key in self._making:
@@ -171,6 +185,17 @@ class TrialLoop:
             self._making.add(key)
             job_of_statistics = self._steps.statistics_job(run.step, key)
             self._submit(run, job_of_statistics, f"{run.step.strategy} statistics")
+
+    def _has_statistics(self, key: str) -> bool:
+        """Tells whether statistics are on disk; damaged ones are dropped, so they are made anew."""
+        row = self._store.artifact(key)
+        if row is None or row.path is None:
+            return False
+        if key not in self._sound and not is_on_disk(row, self._session.files):
+            self._store.drop_files(self._session.files, key)
+            return False
+        self._sound.add(key)
+        return True
 
     def _submit(self, run: Run, job: Job, what: str) -> None:
         timeout_s = self._session.spec.workers.trial_timeout.seconds
@@ -207,8 +232,12 @@ class TrialLoop:
             self._advance(waiting)
 
     def _finish(self, run: Run, results: Sequence[RungResult]) -> None:
+        try:
+            points = self._steps.points(run.step, run.rungs, results)
+        except InvalidValueError as error:
+            self._fail(run, Failure("error", str(error)))
+            return
         self._active.remove(run)
-        points = self._steps.points(run.step, run.rungs, results)
         artifacts = [self._steps.model_row(run.step, result) for result in results]
         reused = len(run.rungs) - len(results)
         if results and self._steps.statistics_key(run.step) and not run.made_statistics:
@@ -250,10 +279,15 @@ class TrialLoop:
         self._wake(self._steps.statistics_key(run.step))
 
 
-def _is_of(point_recipe: Sequence[dict[str, Any]], trial_recipe: Sequence[dict[str, Any]]) -> bool:
-    """Tells whether a point is a rung of a trial's ladder."""
-    bare = [
-        {**step, "choices": {k: v for k, v in step["choices"].items() if k != "constraint"}}
-        for step in point_recipe
-    ]
-    return bare == list(trial_recipe)
+def _by_recipe(points: Sequence[PointRow]) -> dict[Recipe, list[PointRow]]:
+    """Sorts points by the recipe whose ladder they are a rung of."""
+    sorted_in: dict[Recipe, list[PointRow]] = {}
+    for point in points:
+        recipe = tuple(_without_rung(step) for step in from_plain(point.recipe))
+        sorted_in.setdefault(recipe, []).append(point)
+    return sorted_in
+
+
+def _without_rung(step: Step) -> Step:
+    choices = {name: value for name, value in step.choices if name != "constraint"}
+    return Step.of(step.strategy, choices)

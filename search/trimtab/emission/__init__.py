@@ -4,5 +4,13 @@ from __future__ import annotations
 
 from ._emit import Emission, emit_checkpoint
 from ._manifest import CheckpointError, check_files, read_manifest
+from ._place import check_target
 
-__all__ = ["CheckpointError", "Emission", "check_files", "emit_checkpoint", "read_manifest"]
+__all__ = [
+    "CheckpointError",
+    "Emission",
+    "check_files",
+    "check_target",
+    "emit_checkpoint",
+    "read_manifest",
+]

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,9 @@ def write_checkpoint(
     """Fills a checkpoint's folder; the manifest comes last, over everything else."""
     source, dense = place.files.path(point.artifact_key), place.files.path(baseline_key)
     shutil.copyfile(source / WEIGHTS, folder / WEIGHTS)
-    config = {**json.loads((source / CONFIG).read_text()), "auto_map": AUTO_MAP}
+    dial = {name: getattr(point, name) for name in DIAL_COLUMNS}
+    config = json.loads((source / CONFIG).read_text())
+    config |= {"auto_map": AUTO_MAP, "operating_points": [dial]}
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     for file in sorted(dense.iterdir()):
         if file.name not in (WEIGHTS, CONFIG, OWNER_FILE):
@@ -42,8 +43,7 @@ def write_checkpoint(
     with (folder / "frontier.csv").open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(DIAL_COLUMNS)
-        row = asdict(point) | {"knobs": json.dumps(point.knobs)}
-        writer.writerow([row[name] for name in DIAL_COLUMNS])
+        writer.writerow({**dial, "knobs": json.dumps(point.knobs)}.values())
     (folder / "README.md").write_text(model_card(facts, config), encoding="utf-8")
     write_manifest(folder, {**facts, "tensors": _tensor_shapes(folder / WEIGHTS)})
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from trimtab.errors import InputError
 from trimtab.forge._keys import statistics_key
-from trimtab.forge._rows import new_artifact
+from trimtab.forge._rows import is_on_disk, new_artifact
 from trimtab_storage import ArtifactFiles, ArtifactRow, Lease, Store
 from trimtab_strategies import registry
 from trimtab_strategies.recipe import Step, from_plain
@@ -47,7 +47,7 @@ class Forge:
         row = self._store.artifact(key)
         if row is None:
             raise InputError(f"the database knows no artifact {key}; run the study again")
-        if row.path is not None and row.sha256 is not None and self._is_sound(key, row.sha256):
+        if is_on_disk(row, self._files):
             return row
         if row.parent_key is None or row.strategy is None:
             raise InputError(
@@ -55,9 +55,6 @@ class Forge:
                 "run the study again to make them anew"
             )
         return self._rebuild(row, row.parent_key, row.strategy)
-
-    def _is_sound(self, key: str, sha256: str) -> bool:
-        return self._files.verify(key, sha256)
 
     def _rebuild(self, row: ArtifactRow, parent_key: str, strategy: str) -> ArtifactRow:
         self._store.drop_files(self._files, row.key)
@@ -79,7 +76,7 @@ class Forge:
             return None
         key = statistics_key(parent_key, self._data_fingerprint, step)
         row = self._store.artifact(key)
-        if row is not None and row.sha256 is not None and self._is_sound(key, row.sha256):
+        if row is not None and is_on_disk(row, self._files):
             return key
         job = StatisticsJob(self.place, parent_key, key, step.strategy, step.choices)
         made: StatisticsResult = self.run(job, f"{step.strategy} statistics")

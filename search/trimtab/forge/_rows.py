@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from trimtab_storage import ArtifactRow, NewArtifact
+from trimtab_storage import ArtifactFiles, ArtifactRow, NewArtifact
 from trimtab_workers.jobs import Measurement, Stored
 
 
 def measurement_name(metric: str, data_fingerprint: str, split: str) -> str:
     """Names a measurement within an artifact: which metric, on which rows."""
     return f"{metric} on {split} of {data_fingerprint}"
+
+
+def is_on_disk(row: ArtifactRow, files: ArtifactFiles) -> bool:
+    """Tells whether an artifact's files are there, sound, and just as recorded."""
+    return row.path is not None and row.sha256 is not None and files.verify(row.key, row.sha256)
 
 
 def stored_measurement(row: ArtifactRow, name: str) -> Measurement | None:

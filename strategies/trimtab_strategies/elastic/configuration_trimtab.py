@@ -15,6 +15,9 @@ class TrimtabConfig(PretrainedConfig):  # type: ignore[misc]
     remain. ``family`` names the stock architecture that the weights came from. Two switches carry
     all that tells the families apart: ``positions_skip_padding`` (RoBERTa numbers real tokens only,
     after the padding id) and ``dropout_before_head`` (RoBERTa drops out in front of the head, too).
+
+    ``operating_points`` is the dial of an emitted checkpoint: settings of its knobs with the
+    ``metric``, ``drop`` and ``flops_ratio`` that were measured at each.
     """
 
     model_type = "trimtab"
@@ -38,6 +41,7 @@ class TrimtabConfig(PretrainedConfig):  # type: ignore[misc]
         pad_token_id: int = 0,
         positions_skip_padding: bool = False,
         dropout_before_head: bool = False,
+        operating_points: list[dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         self.family = family
@@ -64,5 +68,6 @@ class TrimtabConfig(PretrainedConfig):  # type: ignore[misc]
         self.initializer_range = initializer_range
         self.positions_skip_padding = positions_skip_padding
         self.dropout_before_head = dropout_before_head
+        self.operating_points = list(operating_points or [])
         kwargs.pop("num_hidden_layers", None)
         super().__init__(pad_token_id=pad_token_id, **kwargs)

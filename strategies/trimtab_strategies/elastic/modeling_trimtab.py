@@ -91,6 +91,34 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
             return (logits,) if loss is None else (loss, logits)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
+    def set_operating_point(
+        self, max_flops: float | None = None, max_drop: float | None = None
+    ) -> dict[str, Any]:
+        """Turns the dial to the smallest measured drop within the limits, and gives that point.
+
+        Args:
+            max_flops: Mean FLOPs allowed, as a fraction of the dense model's.
+            max_drop: Drop allowed, in the metric's units: 0.01 is one point.
+
+        Raises:
+            ValueError: if the checkpoint has no point within the limits; it says which it has.
+        """
+        points = self.config.operating_points
+        within = [
+            point
+            for point in points
+            if (max_flops is None or point["flops_ratio"] <= max_flops)
+            and (max_drop is None or point["drop"] <= max_drop)
+        ]
+        if not within:
+            known = ", ".join(f"{p['flops_ratio']:.3f} at drop {p['drop']:.4f}" for p in points)
+            raise ValueError(
+                f"no operating point of this checkpoint is within max_flops={max_flops} and "
+                f"max_drop={max_drop}; it has FLOPs ratios {known or '(none)'}"
+            )
+        chosen = min(within, key=lambda point: (point["drop"], point["flops_ratio"]))
+        return dict(chosen)
+
     @property
     def encoder_layers(self) -> list[ElasticLayer]:
         """The layers in order."""

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import pytest
+
+from trimtab.controller._sampler import N_STARTUP_TRIALS, Told, propose
+from trimtab.controller._space import RecipeSpace
+from trimtab.selection import RecipeScores
+from trimtab_strategies.recipe import Recipe
+
+SPACE = RecipeSpace({"fisher": {}}, 5000)
+SMALL = RecipeSpace({"fisher": {"calibration": (256, 512), "tuning": ("none",)}}, 5000)
+
+
+def scores_of(recipe: Recipe, best_damping: float = 10.0) -> RecipeScores:
+    """One number decides all: how far the damping is from the best."""
+    from math import log10
+
+    choices = recipe[0].choices_dict
+    far = abs(log10(choices["damping"] / best_damping)) if "damping" in choices else 4.0
+    return RecipeScores(0.3 + 0.1 * far, 0.01 * far, far - 1)
+
+
+def searched(
+    seed: int, n: int, score: Callable[[Recipe], RecipeScores | None], space: RecipeSpace = SPACE
+) -> list[Recipe]:
+    """The recipes of a search with one worker."""
+    history: list[Told] = []
+    for number in range(n):
+        recipe = propose(space, history, seed=seed, number=number)
+        assert recipe is not None
+        history.append(Told(recipe, score(recipe)))
+    return [told.recipe for told in history]
+
+
+def test_recommended_recipes_come_first() -> None:
+    assert propose(SPACE, [], seed=3, number=0) == SPACE.anchors()[0]
+    (anchor,) = SPACE.anchors()
+    second = propose(SPACE, [Told(anchor, None, is_running=True)], seed=3, number=1)
+    assert second is not None and second != anchor
+
+
+def test_recommended_recipe_is_not_skipped_when_something_else_came_before() -> None:
+    other = propose(SPACE, [Told(SPACE.anchors()[0], None)], seed=0, number=1)
+    assert other is not None
+    assert propose(SPACE, [Told(other, None)], seed=0, number=1) == SPACE.anchors()[0]
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_nothing_is_proposed_twice(scored: bool) -> None:
+    recipes = searched(5, 25, lambda recipe: scores_of(recipe) if scored else None)
+    assert len(set(recipes)) == 25
+
+
+def test_small_space_is_used_up_and_then_said_to_be() -> None:
+    found = searched(0, 4, lambda recipe: None, SMALL)
+    assert {tuple(step.choices_dict.values()) for (step,) in found} == {
+        (calibration, rearrange, "none") for calibration in (256, 512) for rearrange in (True, False)
+    }
+    history = [Told(recipe, scores_of(recipe)) for recipe in found]
+    assert propose(SMALL, history, seed=0, number=4) is None
+
+
+def test_proposal_depends_on_seed_number_and_what_was_measured() -> None:
+    recipes = searched(1, 10, scores_of)
+    history = [Told(recipe, scores_of(recipe)) for recipe in recipes]
+    first = propose(SPACE, history, seed=1, number=10)
+    assert propose(SPACE, list(history), seed=1, number=10) == first
+    assert propose(SPACE, history, seed=2, number=10) != first
+    assert propose(SPACE, history, seed=1, number=11) != first
+    other = [Told(recipe, scores_of(recipe, best_damping=0.02)) for recipe in recipes]
+    assert propose(SPACE, other, seed=1, number=10) != first
+
+
+def test_proposals_leave_the_state_of_others_alone() -> None:
+    random.seed(4)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    before, filters = random.getstate(), list(warnings.filters)
+    searched(1, 9, scores_of)
+    assert random.getstate() == before
+    assert list(warnings.filters) == filters
+
+
+class Spy(optuna.samplers.TPESampler):
+    """Keeps what the sampler is shown."""
+
+    seen: list[Any]
+
+    def sample_relative(self, study: Any, trial: Any, space: Any) -> Any:
+        type(self).seen = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+        return super().sample_relative(study, trial, space)
+
+
+def test_sampler_is_told_the_truth_about_every_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimtab.controller._sampler.TPESampler", Spy)
+    good, bad, failed, running = searched(1, 4, scores_of)
+    history = [
+        Told(good, RecipeScores(0.3, 0.01, -0.2)),
+        Told(bad, RecipeScores(0.5, 0.09, 0.7)),
+        Told(failed, None),
+        Told(running, None, is_running=True),
+    ]
+    propose(SPACE, history, seed=1, number=4)
+    states = [trial.state.name for trial in Spy.seen[:4]]
+    assert states == ["COMPLETE", "COMPLETE", "FAIL", "RUNNING"]
+    assert [trial.values for trial in Spy.seen[:2]] == [[0.3, 0.01], [0.5, 0.09]]
+    for trial, recipe in zip(Spy.seen, (good, bad, failed, running), strict=False):
+        assert set(trial.params.values()) == set(recipe[0].choices_dict.values())
+    constraints = [next(iter(trial.constraints.values())) for trial in Spy.seen[:2]]
+    assert constraints == [-0.2, 0.7]
+
+
+def test_recipes_that_meet_the_limits_draw_the_search_towards_them() -> None:
+    """Cost and drop say nothing here, so that only the constraint can."""
+
+    def feasible_near_ten(recipe: Recipe) -> RecipeScores:
+        return RecipeScores(0.5, 0.05, scores_of(recipe).violation)
+
+    def nothing(recipe: Recipe) -> RecipeScores:
+        return RecipeScores(0.5, 0.05, 0.0)
+
+    def hits(score: Callable[[Recipe], RecipeScores]) -> int:
+        late = [r for seed in range(6) for r in searched(seed, 24, score)[N_STARTUP_TRIALS:]]
+        return sum(scores_of(recipe).violation <= 0 for recipe in late)
+
+    told, blind = hits(feasible_near_ten), hits(nothing)
+    assert told > 1.2 * blind, f"{told} within the limits, {blind} when not told of them"
+
+
+def test_search_beats_chance() -> None:
+    def best(recipes: list[Recipe]) -> float:
+        return min(scores_of(recipe).drop for recipe in recipes)
+
+    def by_chance(seed: int) -> list[Recipe]:
+        return searched(seed, 25, lambda recipe: None)
+
+    ours = sum(best(searched(seed, 25, scores_of)) for seed in range(10))
+    chance = sum(best(by_chance(seed)) for seed in range(10))
+    assert ours < 0.8 * chance

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import optuna
+import pytest
+from optuna.samplers import RandomSampler
+
+from trimtab.controller._space import RecipeSpace
+from trimtab_strategies import registry
+from trimtab_strategies.base import Choice, Strategy
+from trimtab_strategies.recipe import Recipe, Step, from_plain, to_plain
+
+
+def drawn(space: RecipeSpace, n: int) -> list[Recipe]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=RandomSampler(seed=n))
+    return [space.draw(study.ask()) for _ in range(n)]
+
+
+def choices_of(recipes: list[Recipe]) -> list[dict[str, Any]]:
+    return [step.choices_dict for (step,) in recipes]
+
+
+def test_anchor_is_the_recommended_recipe() -> None:
+    (anchor,) = RecipeSpace({"fisher": {}}, 5000).anchors()
+    assert anchor == (
+        Step.of(
+            "fisher", {"calibration": 2048, "rearrange": True, "tuning": "scale", "damping": 1.0}
+        ),
+    )
+
+
+def test_pins_are_kept_by_anchor_and_draws() -> None:
+    space = RecipeSpace({"fisher": {"calibration": (512,), "tuning": ("none",)}}, 5000)
+    for choices in choices_of([*space.anchors(), *drawn(space, 30)]):
+        assert (choices["calibration"], choices["tuning"]) == (512, "none")
+    narrowed = RecipeSpace({"fisher": {"calibration": (256, 1024), "damping": (0.1, 2.0)}}, 5000)
+    found = choices_of(drawn(narrowed, 60))
+    assert {choices["calibration"] for choices in found} == {256, 1024}
+    assert {choices["damping"] for choices in found if "damping" in choices} == {0.1, 2.0}
+    (anchor,) = choices_of(narrowed.anchors())
+    assert (anchor["calibration"], anchor["damping"]) == (1024, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("n_train", "expected"),
+    [
+        (10, {256}),
+        (256, {256}),
+        (257, {256, 512}),
+        (600, {256, 512, 1024}),
+        (9000, {256, 512, 1024, 2048}),
+    ],
+)
+def test_calibration_stops_at_the_first_size_that_takes_all_rows(
+    n_train: int, expected: set[int]
+) -> None:
+    space = RecipeSpace({"fisher": {}}, n_train)
+    assert {choices["calibration"] for choices in choices_of(drawn(space, 80))} == expected
+    assert space.anchors()[0][0].choices_dict["calibration"] == max(expected)
+
+
+def test_damping_is_drawn_only_where_there_is_tuning() -> None:
+    found = choices_of(drawn(RecipeSpace({"fisher": {}}, 5000), 80))
+    assert {("damping" in choices, choices["tuning"]) for choices in found} == {
+        (True, "scale"),
+        (False, "none"),
+    }
+    assert all(0.01 <= c["damping"] <= 100 for c in found if "damping" in c)
+
+
+def test_kinds_of_values_survive_tables() -> None:
+    for recipe in drawn(RecipeSpace({"fisher": {}}, 5000), 40):
+        back = from_plain(json.loads(json.dumps(to_plain(recipe))))
+        assert back == recipe
+        for (name, value), (_, again) in zip(recipe[0].choices, back[0].choices, strict=True):
+            assert type(again) is type(value), name
+        assert isinstance(back[0].choices_dict["rearrange"], bool)
+
+
+def test_what_was_drawn_is_told_as_what_was_drawn() -> None:
+    space = RecipeSpace({"fisher": {}}, 5000)
+    study = optuna.create_study(sampler=RandomSampler(seed=1))
+    for _ in range(20):
+        trial = study.ask()
+        told = space.parameters(space.draw(trial))
+        assert told is not None
+        assert {name: value for name, (value, _) in told.items()} == trial.params
+        assert {name: kind for name, (_, kind) in told.items()} == trial.distributions
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"calibration": 300, "rearrange": True, "tuning": "none"},
+        {"calibration": 256, "rearrange": 1, "tuning": "none"},
+        {"calibration": 256, "rearrange": True, "tuning": "none", "colour": "red"},
+        {"calibration": 256, "rearrange": True, "tuning": "scale", "damping": 1e9},
+    ],
+)
+def test_recipe_from_elsewhere_is_not_told(choices: dict[str, Any]) -> None:
+    space = RecipeSpace({"fisher": {}}, 5000)
+    assert space.parameters((Step.of("fisher", choices),)) is None
+    assert space.parameters((Step.of("unknown", {}),)) is None
+    assert space.parameters(()) is None
+
+
+class Shrink(Strategy):
+    """A second strategy, with one choice whose name the first has too."""
+
+    name, version, summary = "shrink", 1, "for tests"
+    choices = (Choice("tuning", "a", "how", values=("a", "b")),)
+
+    def reach(self, shape, histogram):  # type: ignore[no-untyped-def]
+        raise AssertionError("not asked here")
+
+    def apply(self, *arguments):  # type: ignore[no-untyped-def]
+        raise AssertionError("not asked here")
+
+
+def test_several_strategies_share_one_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    strategies = {"fisher": registry.get("fisher"), "shrink": Shrink()}
+    monkeypatch.setattr(registry, "_STRATEGIES", strategies)
+    space = RecipeSpace({"fisher": {}, "shrink": {}}, 5000)
+    assert [recipe[0].strategy for recipe in space.anchors()] == ["fisher", "shrink"]
+    found = drawn(space, 60)
+    assert {recipe[0].strategy for recipe in found} == {"fisher", "shrink"}
+    assert {step.choices_dict["tuning"] for (step,) in found if step.strategy == "shrink"} == {
+        "a",
+        "b",
+    }
+    for recipe in found:
+        told = space.parameters(recipe)
+        assert told is not None and told["strategy"][0] == recipe[0].strategy
