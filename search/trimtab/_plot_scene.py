@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from trimtab.selection import Limits, Measured, choose, is_feasible
+from trimtab.query import choose_among
+from trimtab.selection import Limits, Measured, is_feasible
 from trimtab_strategies.recipe import describe
 
 Cost = Literal["flops", "latency"]
@@ -130,7 +131,7 @@ def make_scene(
             "a latency plot needs a point with a latency, but none has one; plot FLOPs instead"
         )
     marks = {id(p): _mark(p, cost, limits, p.id in frontier_ids, metric_name) for p in drawn}
-    choice = choose(drawn, limits) if drawn else None
+    choice = choose_among(drawn, limits) if drawn else None
     chosen = marks[id(choice.point)] if choice else None
     unit = "% FLOPs" if cost == "flops" else " ms"
     max_x, baseline_x = _max_x(limits, baseline, cost), _x(baseline, cost)

@@ -1,14 +1,26 @@
-"""Limits as they come from an option, a query or Python, as numbers against a baseline."""
+"""Questions about a study: limits as they come from an option, and the point to answer with."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
-from trimtab.selection import Limits
+from trimtab.selection import Choice, Limits, Measured, choose, is_feasible
 from trimtab.spec import parse_drop_option, parse_flops_option, parse_latency_option
 from trimtab.spec.errors import UnitError
 
 Quantity = str | float | None
+
+
+class Made(Measured, Protocol):
+    """A measured point that says how it was made; the dense baseline's recipe is empty."""
+
+    @property
+    def recipe(self) -> Sequence[Mapping[str, Any]]:
+        """The steps that made it."""
+
+
+P = TypeVar("P", bound=Made)
 
 
 def limits_from(
@@ -49,3 +61,16 @@ def _read(name: str, parse: Any, value: str | float) -> Any:
         return parse(value)
     except UnitError as error:
         raise UnitError(f"{name} {error.message}", error.hint) from None
+
+
+def choose_among(points: Sequence[P], limits: Limits) -> Choice[P]:
+    """Chooses the best of a study's points, or the closest of those that something was taken from.
+
+    The dense baseline is a point like any other and may be the best, but where nothing meets the
+    limits it is no answer: nobody asks for a smaller model to get the one that they have.
+
+    Raises:
+        ValueError: if there are no points.
+    """
+    compressed = [point for point in points if point.recipe or is_feasible(point, limits)]
+    return choose(compressed or points, limits)

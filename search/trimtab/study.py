@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trimtab.errors import InputError, NothingFinishedError
-from trimtab.selection import Choice, Limits, choose, is_feasible
+from trimtab.query import choose_among
+from trimtab.selection import Choice, Limits, is_feasible
 from trimtab_storage import PointRow, Reader, Store, StudyRow, TrialRow
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class Study:
         points = self.points()
         if not points:
             raise NothingFinishedError(f"study {self.name!r} has no measured points yet")
-        return choose(points, limits or self.limits())
+        return choose_among(points, limits or self.limits())
 
     def points(self) -> list[PointRow]:
         """Gives all points measured on the search rows."""
@@ -171,7 +172,7 @@ class Study:
             counts = reader.trial_counts(row.id)
             points = reader.points(row.id)
         limits = Limits(**row.limits)
-        best = choose(points, limits) if points else None
+        best = choose_among(points, limits) if points else None
         return {
             "study": row.name,
             "state": _state(row),

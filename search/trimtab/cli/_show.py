@@ -19,7 +19,8 @@ from trimtab.cli._tables import (
     show_frontier,
 )
 from trimtab.errors import InputError, NothingFinishedError
-from trimtab.selection import Choice, Limits, choose, is_feasible
+from trimtab.query import choose_among
+from trimtab.selection import Choice, Limits, is_feasible
 from trimtab.study import POINT_FIELDS, Study, point_plain
 from trimtab_storage import PointRow, TrialRow
 from trimtab_strategies.recipe import describe
@@ -71,7 +72,7 @@ def show_study_frontier(study: Study, limits: Limits | None, cost: str) -> None:
         say(f"{study.name}: nothing is measured yet")
         return
     shown = study.frontier_points(limits, cost)
-    choice = choose(every, judged)
+    choice = choose_among(every, judged)
     feasible = {point.id for point in shown if is_feasible(point, judged)}
     best_id = choice.point.id if choice.feasible else None
     metric = row.spec["task"]["metric"]

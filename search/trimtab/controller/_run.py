@@ -15,7 +15,8 @@ from trimtab.controller._trials import TrialLoop
 from trimtab.emission import Emission, emit_checkpoint
 from trimtab.errors import NothingFinishedError
 from trimtab.forge import Forge
-from trimtab.selection import Choice, Limits, choose
+from trimtab.query import choose_among
+from trimtab.selection import Choice, Limits
 from trimtab.spec import Spec
 from trimtab_storage import PointRow, StorageError, Store, StudyState, TrialState
 from trimtab_workers.executors import Executor
@@ -86,7 +87,7 @@ def _deliver(session: Session, baseline: Baseline) -> RunResult:
             + "the same command goes on"
         )
     assert session.limits is not None
-    choice = choose(session.points(), session.limits)
+    choice = choose_among(session.points(), session.limits)
     forge = Forge(
         session.store,
         session.place,

@@ -13,7 +13,8 @@ from trimtab.controller._owner import LEASE_TTL_S, LeaseKeeper, is_dead, this_ow
 from trimtab.controller._report import Reporter, Status
 from trimtab.controller._runner import JobRunner
 from trimtab.errors import InterruptedStudyError, StudyChangedError
-from trimtab.selection import Limits, choose
+from trimtab.query import choose_among
+from trimtab.selection import Limits
 from trimtab.spec import Spec, changed_fields
 from trimtab_storage import (
     ArtifactFiles,
@@ -99,7 +100,7 @@ class Session:
         """Chooses the best point again, after new ones were recorded."""
         points = self.points()
         if self.limits is not None and points:
-            self.best = asdict(choose(points, self.limits).point)
+            self.best = asdict(choose_among(points, self.limits).point)
 
     def status(self) -> Status:
         """Gives what a status block shows."""

@@ -23,8 +23,8 @@ model = trimtab.load({folder!r})  # checks every file, runs no code from the fol
 ```
 
 or, after `import trimtab.hf`, with `AutoModelForSequenceClassification.from_pretrained`. Where
-trimtab is not installed, the code beside the weights loads it: pass `trust_remote_code=True`.
-Only `trimtab.load` and `trimtab verify` check the hashes.
+trimtab is not installed, the code beside the weights loads it: pass `trust_remote_code=True`, to
+`AutoTokenizer` and `pipeline` as well. Only `trimtab.load` and `trimtab verify` check hashes.
 """
 
 

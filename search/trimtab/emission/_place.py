@@ -6,6 +6,7 @@ is cleared away by the next that writes to the same place.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -68,27 +69,45 @@ def partial_folder(out: Path) -> Iterator[Path]:
 
 
 def put_in_place(partial: Path, out: Path) -> None:
-    """Renames; an old checkpoint stays whole under another name until the new one is there."""
+    """Renames; an old checkpoint stays whole under another name until the new one is there.
+
+    Of several writers each has its turn, and the last one's checkpoint stays.
+    """
     _sync(partial)
-    if not out.exists() or not any(out.iterdir()):
-        partial.rename(out)
-    else:
-        _replace(partial, out)
-    _sync_folder(out.parent)
+    while not _is_renamed(partial, out):
+        with suppress(FileNotFoundError), _held(out):
+            old = out.rename(_beside(out, "old"))
+            try:
+                is_done = _is_renamed(partial, out)
+            except BaseException:
+                old.rename(out)
+                raise
+            _sync_folder(out.parent)
+            shutil.rmtree(old, ignore_errors=True)
+            if is_done:
+                return
 
 
-def _replace(partial: Path, out: Path) -> None:
-    # Locked, so that another writer does not take it for a leftover in between.
-    old, lock = _beside(out, "old"), _lock(out)
+def _is_renamed(partial: Path, out: Path) -> bool:
+    """Renames unless something is there; an empty folder is replaced."""
     try:
-        out.rename(old)
-        try:
-            partial.rename(out)
-        except BaseException:
-            old.rename(out)
-            raise
-        _sync_folder(out.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        partial.rename(out)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    _sync_folder(out.parent)
+    return True
+
+
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Keeps others from taking a folder for a leftover while it has another name."""
+    lock = None
+    with suppress(BlockingIOError):
+        lock = _lock(out)
+    try:
+        yield
     finally:
         _unlock(lock)
 

@@ -57,11 +57,14 @@ def _check_logits(model: TrimtabForSequenceClassification, manifest: dict[str, A
         with torch.inference_mode():
             now = model(torch.tensor([ids])).logits[0]
         expected = torch.tensor(logits)
-        worst = max(worst, float(((now - expected).abs() / expected.abs().clamp(min=1)).max()))
-    if not worst <= TOLERANCE:
-        raise CheckpointError(
-            f"logits must equal the stored ones within {TOLERANCE}, but differ by {worst:.2g}"
-        )
+        difference = float(((now - expected).abs() / expected.abs().clamp(min=1)).max())
+        # Also false for nan, which `max` would pass over.
+        if not difference <= TOLERANCE:
+            raise CheckpointError(
+                f"logits must equal the stored ones within {TOLERANCE}, but differ by "
+                f"{difference:.2g}"
+            )
+        worst = max(worst, difference)
     return worst
 
 
