@@ -148,9 +148,7 @@ def python() -> Callable[..., Ran]:
     return run
 
 
-def run_process(
-    arguments: Sequence[str], cwd: Path | None, environment: dict[str, str]
-) -> Ran:
+def run_process(arguments: Sequence[str], cwd: Path | None, environment: dict[str, str]) -> Ran:
     plain = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "TRIMTAB_DEBUG")}
     done = subprocess.run(
         [sys.executable, *arguments],

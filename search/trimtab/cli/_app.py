@@ -140,7 +140,7 @@ def trials(
     if as_json:
         print_json({"study": found.name, "trials": trials_plain(found, rows)})
     else:
-        show_trials(rows)
+        show_trials(found.name, rows, failed)
 
 
 @app.command()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from rich.table import Table
 
-from trimtab.cli._console import show
+from trimtab.cli._console import say, show
 from trimtab_storage import PointRow, TrialRow
 from trimtab_strategies.recipe import describe
 
@@ -58,10 +59,14 @@ def one_line(text: str) -> str:
 def show_frontier(
     rows: Sequence[PointRow], feasible: Collection[int], best_id: int | None, metric: str
 ) -> None:
-    """Prints points from cheap to dear; ``*`` marks the best, ``-`` what is over the limits."""
+    """Prints points from cheap to dear; ``*`` marks the best, ``-`` what is over the limits.
+
+    Of points that are alike in cost and drop one is shown, the best where it is among them.
+    """
     columns = ("", "point", "FLOPs", "of baseline", metric, "drop", "params", "recipe")
     shown = table(*columns, right=columns[1:-1])
-    for row in rows:
+    for row, alike in _without_ties(rows, best_id):
+        more = f" and {alike} alike" if alike else ""
         mark = "*" if row.id == best_id else "" if row.id in feasible else "-"
         shown.add_row(
             mark,
@@ -71,13 +76,27 @@ def show_frontier(
             f"{row.metric:.4f}",
             points(row.drop),
             big(row.params),
-            describe(row.recipe),
+            describe(row.recipe) + more,
         )
     show(shown)
 
 
-def show_trials(rows: Sequence[TrialRow]) -> None:
-    """Prints trials by number."""
+def _without_ties(rows: Sequence[PointRow], best_id: int | None) -> Iterator[tuple[PointRow, int]]:
+    """Gives one point of each group that is alike, and how many others it stands for."""
+    for _, group in groupby(rows, key=lambda row: (row.flops, row.drop)):
+        alike = sorted(group, key=lambda row: (row.id != best_id, row.id))
+        yield alike[0], len(alike) - 1
+
+
+def show_trials(study: str, rows: Sequence[TrialRow], failed: bool) -> None:
+    """Prints trials by number: all, or those that failed."""
+    if not rows:
+        say(
+            f"no trial of study {study!r} failed"
+            if failed
+            else f"study {study!r} has no trials yet"
+        )
+        return
     columns = ("trial", "state", "time", "reused", "recipe", "reason")
     shown = table(*columns, right=("trial", "time", "reused"))
     for row in rows:

@@ -60,7 +60,9 @@ def test_nothing_is_proposed_twice(scored: bool) -> None:
 def test_small_space_is_used_up_and_then_said_to_be() -> None:
     found = searched(0, 4, lambda recipe: None, SMALL)
     assert {tuple(step.choices_dict.values()) for (step,) in found} == {
-        (calibration, rearrange, "none") for calibration in (256, 512) for rearrange in (True, False)
+        (calibration, rearrange, "none")
+        for calibration in (256, 512)
+        for rearrange in (True, False)
     }
     history = [Told(recipe, scores_of(recipe)) for recipe in found]
     assert propose(SMALL, history, seed=0, number=4) is None

@@ -154,9 +154,7 @@ def test_other_failures_end_a_trial_at_once(bench: Any, fake: Any, reason: Any) 
     assert any(f"failed: {reason}: it is bad" in note for note in bench.reporter.notes)
 
 
-def test_impossible_measurement_fails_its_trial_alone(
-    bench: Any, fake: Any, value_of: Any
-) -> None:
+def test_impossible_measurement_fails_its_trial_alone(bench: Any, fake: Any, value_of: Any) -> None:
     def script(job: Any, nth: int) -> Any:
         if isinstance(job, LadderJob) and calibration(job) == 2048:
             first, *others = value_of(job)
@@ -298,9 +296,9 @@ def test_no_more_trials_than_asked_for(bench: Any, fake: Any) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     rng = random.Random(seed)
+    answers = [None, None, CRASH, Failure("error", "no")]
     for number in range(6):
         trials, slots = rng.randint(1, 7), rng.randint(1, 4)
-        answers = [None, None, CRASH, Failure("error", "no")]
         executor = fake(
             lambda job, nth: rng.choice(answers) if isinstance(job, LadderJob) else None,
             slots=slots,
@@ -364,9 +362,7 @@ def test_first_result_is_waited_for_longer_than_the_grace(
     assert bench.states() == ["complete"]
 
 
-def test_baseline_that_takes_all_the_time_leaves_room_for_one_trial(
-    bench: Any, fake: Any
-) -> None:
+def test_baseline_that_takes_all_the_time_leaves_room_for_one_trial(bench: Any, fake: Any) -> None:
     def script(job: Any, nth: int) -> Any:
         if isinstance(job, BaselineJob):
             time.sleep(1.1)
@@ -389,9 +385,9 @@ def test_many_recorded_trials_do_not_slow_the_next_down(bench: Any, fake: Any) -
     reads: list[int] = []
     points = bench.store.points
 
-    def counted(*arguments: Any) -> Any:
+    def counted(*arguments: Any, **named: Any) -> Any:
         reads.append(1)
-        return points(*arguments)
+        return points(*arguments, **named)
 
     bench.store.points = counted
     bench.run(fake(), bench.spec(search__trials=12))

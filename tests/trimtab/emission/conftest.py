@@ -89,9 +89,7 @@ def _empty_layer(gates: Gates) -> None:
 
 
 @pytest.fixture(scope="session")
-def odd_checkpoints(
-    writer: Writer, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+def odd_checkpoints(writer: Writer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Checkpoints with a layer without heads, one without filters, and one without either."""
     parent = tmp_path_factory.mktemp("odd")
     changes = {"no-heads": _no_heads, "no-filters": _no_filters, "empty-layer": _empty_layer}

@@ -57,9 +57,7 @@ def swap_two_files(rng: random.Random, folder: Path, older: Path) -> list[str]:
 
 
 def put_an_old_version_back(rng: random.Random, folder: Path, older: Path) -> list[str]:
-    changed = [
-        file for file in sorted(folder.iterdir()) if file.read_bytes() != twin(file, older)
-    ]
+    changed = [file for file in sorted(folder.iterdir()) if file.read_bytes() != twin(file, older)]
     file = rng.choice(changed)
     file.write_bytes(twin(file, older))
     # An old manifest is whole; it is the files that do not fit it.

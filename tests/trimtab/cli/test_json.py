@@ -1,0 +1,208 @@
+"""The JSON that every command prints, to the last key, because programs read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+POINT = [
+    *("id", "recipe", "knobs", "metric", "drop", "flops", "flops_ratio", "params", "latency_ms"),
+    *("n", "split", "feasible"),
+]
+LATENCY = {
+    "statistic": "p95",
+    "value": 8.0,
+    "low": 7.5,
+    "high": 8.5,
+    "p50": 7.0,
+    "p95": 8.0,
+    "batch_size": 1,
+    "device": "cpu",
+    "verdict": "stable",
+}
+
+
+@pytest.fixture
+def read(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs a command with ``--json`` and reads what it printed."""
+
+    def run(*arguments: object, code: int = 0) -> Any:
+        ran = command(*arguments, "--json")
+        assert ran.code == code, ran.err
+        return json.loads(ran.out)
+
+    return run
+
+
+def test_status(searched: str, read: Callable[..., Any]) -> None:
+    said = read("status", "--db", searched)
+    assert list(said) == [
+        *("study", "state", "trials", "best", "baseline", "elapsed_s", "remaining_s")
+    ]
+    assert (said["study"], said["state"]) == ("reviews", "finished")
+    assert said["trials"] == {"waiting": 0, "running": 0, "complete": 2, "failed": 1}
+    assert list(said["best"]) == POINT
+    assert (said["best"]["flops_ratio"], said["best"]["feasible"]) == (0.4, True)
+    assert said["baseline"]["metric"] == 0.9
+    assert (said["elapsed_s"], said["remaining_s"]) == (61.5, None)
+
+
+def test_status_of_a_study_that_runs(searching: str, read: Callable[..., Any]) -> None:
+    said = read("status", "--db", searching)
+    assert said["state"] == "running"
+    assert said["trials"] == {"waiting": 1, "running": 1, "complete": 1, "failed": 0}
+    assert said["remaining_s"] == 30 * 60 - 61.5
+
+
+def test_status_of_a_study_whose_controller_is_gone(
+    add_study: Callable[..., str], read: Callable[..., Any]
+) -> None:
+    assert read("status", "--db", add_study("lost"))["state"] == "interrupted"
+
+
+def test_status_before_anything_is_measured(
+    add_study: Callable[..., str], read: Callable[..., Any]
+) -> None:
+    said = read("status", "--db", add_study("new", measured=False))
+    assert (said["state"], said["best"], said["baseline"]) == ("new", None, None)
+    assert said["remaining_s"] == 30 * 60
+
+
+def test_trials(searched: str, read: Callable[..., Any]) -> None:
+    said = read("trials", "--db", searched)
+    assert list(said) == ["study", "trials"]
+    keys = ["number", "recipe", "state", "reason", "attempts", "seconds", "reused", "points"]
+    assert [list(trial) for trial in said["trials"]] == [keys] * 3
+    first, second, failed = said["trials"]
+    assert (first["number"], first["state"], first["reason"]) == (0, "complete", None)
+    assert (first["attempts"], first["seconds"], first["reused"]) == (1, 12.5, 1)
+    assert first["recipe"] == [{"strategy": "fisher", "choices": {"calibration": 512, "number": 0}}]
+    assert [first["points"], second["points"], failed["points"]] == [[2, 3], [4, 5], []]
+    assert failed["reason"].startswith("error: [red]\x1b[31mboom")
+
+
+def test_failed_trials_only(searched: str, read: Callable[..., Any]) -> None:
+    said = read("trials", "reviews", "--failed", "--db", searched)
+    assert [trial["number"] for trial in said["trials"]] == [2]
+
+
+def test_frontier(searched: str, read: Callable[..., Any]) -> None:
+    said = read("frontier", "--db", searched)
+    assert list(said) == ["study", "cost", "baseline", "points"]
+    assert (said["study"], said["cost"]) == ("reviews", "flops")
+    assert said["baseline"] == {
+        "metric": 0.9,
+        "flops": 1e9,
+        "params": 1_000_000,
+        "latency_ms": None,
+    }
+    assert [list(point) for point in said["points"]] == [POINT] * 4
+    assert [(p["flops_ratio"], p["feasible"]) for p in said["points"]] == [
+        (0.3, False),
+        (0.4, True),
+        (0.6, False),
+        (1.0, False),
+    ]
+    assert {point["split"] for point in said["points"]} == {"search"}
+
+
+def test_feasible_means_within_the_limits_that_were_asked_for(
+    searched: str, read: Callable[..., Any]
+) -> None:
+    said = read("frontier", "--db", searched, "--max-flops", "70%")
+    assert [(p["flops_ratio"], p["feasible"]) for p in said["points"]] == [
+        (0.3, True),
+        (0.4, True),
+        (0.6, True),
+    ]
+
+
+def test_frontier_of_latency(
+    add_study: Callable[..., str], point: Callable[..., Any], read: Callable[..., Any]
+) -> None:
+    slow = {**LATENCY, "value": 9.0, "high": 9.5}
+    db = add_study(
+        "fast", point("b050", 0.5, 0.01, latency=LATENCY), point("b060", 0.6, 0.002, latency=slow)
+    )
+    said = read("frontier", "--cost", "latency", "--db", db)
+    assert said["cost"] == "latency"
+    assert [p["latency_ms"] for p in said["points"]] == [LATENCY, slow]
+    # The budget is held against the upper end of the interval, which is 8.5 ms.
+    assert len(read("frontier", "--db", db, "--max-latency", "8.4ms")["points"]) == 0
+    assert len(read("frontier", "--db", db, "--max-latency", "8.5")["points"]) == 1
+
+
+def test_a_frontier_of_nothing_is_empty(
+    add_study: Callable[..., str], read: Callable[..., Any]
+) -> None:
+    said = read("frontier", "--db", add_study("new", measured=False))
+    assert said["points"] == []
+    assert said["baseline"] == dict.fromkeys(("metric", "flops", "params", "latency_ms"))
+
+
+def test_plot(searched: str, read: Callable[..., Any], tmp_path: Path) -> None:
+    out = tmp_path / "frontier.html"
+    assert read("plot", "--db", searched, "--out", out) == {"written": str(out)}
+    assert out.stat().st_size > 1000
+
+
+def test_init_and_validate(read: Callable[..., Any], tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    written = read("init", spec)["written"]
+    assert written[0] == str(spec)
+    assert all(Path(path).is_file() for path in written)
+    said = read("validate", spec)
+    assert list(said) == ["valid", "spec"]
+    assert said["valid"] is True
+    assert said["spec"]["name"] == "starter"
+
+
+def test_verify(finished: Any, read: Callable[..., Any]) -> None:
+    said = read("verify", finished.checkpoint)
+    assert list(said) == ["files", "tensors", "max_logit_difference", "flops", "params"]
+    assert said["files"] == 9
+    assert said["max_logit_difference"] <= 1e-5
+    dev = finished.folder / "starter" / "dev.tsv"
+    said = read("verify", finished.checkpoint, "--on", dev)
+    assert list(said)[5:] == ["metric_name", "metric", "n", "flops_on"]
+    assert (said["metric_name"], said["n"]) == ("accuracy", 240)
+    # The whole file is the workload that costs are counted on.
+    assert said["flops_on"] == said["flops"]
+
+
+def test_verify_agrees_with_what_was_measured(finished: Any, read: Callable[..., Any]) -> None:
+    """The halves of the file are the rows that decided and the rows that certified."""
+    manifest = json.loads((finished.checkpoint / "trimtab.json").read_text())
+    said = read("verify", finished.checkpoint, "--on", finished.folder / "starter" / "dev.tsv")
+    halves = (manifest["point"], manifest["certificate"])
+    assert said["metric"] == pytest.approx(sum(h["metric"] * h["n"] for h in halves) / said["n"])
+
+
+def test_run_continues_a_finished_study(finished_copy: Any, read: Callable[..., Any]) -> None:
+    before = read("trials", "--db", finished_copy.db)
+    said = read("run", finished_copy.spec, "--db", finished_copy.db, "--quiet")
+    assert list(said) == [
+        *("study", "checkpoint", "feasible", "relaxations", "point", "certified", "certificate")
+    ]
+    assert said["study"] == "starter"
+    assert said["checkpoint"] == str(finished_copy.checkpoint)
+    assert list(said["point"]) == POINT
+    assert list(said["certificate"]) == [
+        *("max_drop", "metric", "baseline_metric", "drop", "drop_interval_95", "n"),
+        "points_certified_so_far",
+    ]
+    assert said["certificate"]["points_certified_so_far"] == 1
+    assert read("trials", "--db", finished_copy.db) == before
+
+
+def test_plan(finished_copy: Any, read: Callable[..., Any]) -> None:
+    said = read("plan", finished_copy.spec, "--db", finished_copy.db)
+    assert said["study"] == "starter"
+    assert said["rows"] == {"to train on": 480, "to decide on": 120, "to certify": 120}
+    assert said["reuse"]["has_baseline"] is True
+    assert said["reach"]["fisher"]["low_ratio"] == 0
+    assert said["warnings"] == []

@@ -1,0 +1,69 @@
+"""Commands that only look answer at once: nothing heavy is imported for them."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+HEAVY = {
+    *("torch", "transformers", "ray", "pandas", "datasets", "optuna", "sklearn", "scipy"),
+    *("matplotlib", "plotly", "tokenizers", "safetensors", "numpy"),
+}
+SECONDS = 0.5
+IMPORTED = """
+import atexit, sys
+
+def tell():
+    print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+
+atexit.register(tell)
+from trimtab.__main__ import main
+sys.argv[0] = "trimtab"
+main()
+"""
+
+
+@pytest.fixture
+def light(searching: str, workspace: Any) -> dict[str, list[str]]:
+    """The commands that must be light, on a study that is under way."""
+    return {
+        "help": ["--help"],
+        "validate": ["validate", str(workspace.spec)],
+        "status": ["status", "--db", searching],
+        "trials": ["trials", "--db", searching],
+        "frontier": ["frontier", "--db", searching, "--max-flops", "40%"],
+    }
+
+
+@pytest.mark.parametrize("name", ["help", "validate", "status", "trials", "frontier"])
+def test_nothing_heavy_is_imported(
+    name: str, light: dict[str, list[str]], python: Callable[..., Any]
+) -> None:
+    ran = python(IMPORTED, *light[name])
+    assert ran.code == 0
+    assert ran.out
+    imported = set(ran.err.split())
+    assert "trimtab" in imported
+    assert not imported & HEAVY
+
+
+@pytest.mark.parametrize("name", ["help", "validate", "status"])
+def test_it_takes_half_a_second_at_most(name: str, light: dict[str, list[str]]) -> None:
+    """In CPU time, since a busy machine is not the command's fault."""
+    taken = statistics.median(cpu_seconds(light[name]) for _ in range(5))
+    print(f"{name}: {taken:.2f} s")
+    assert taken <= SECONDS
+
+
+def cpu_seconds(arguments: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "trimtab", *arguments]
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
