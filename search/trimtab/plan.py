@@ -18,7 +18,7 @@ from trimtab_strategies import registry
 from trimtab_strategies.base import CostRange, default_choices
 from trimtab_strategies.cost import mean_flops
 from trimtab_workers.executors import WorkerContext
-from trimtab_workers.jobs import Survey, SurveyJob, Workplace
+from trimtab_workers.jobs import Place, Survey, SurveyJob
 
 STATISTICS_BYTES = 4
 FRONTIER_MODELS = 8
@@ -104,7 +104,7 @@ def make_plan(spec: Spec, db: str) -> Plan:
     Raises:
         InputError: if the data or the model cannot be worked with.
     """
-    place = Workplace(task_of(spec), spec.model, ArtifactFiles(Path(), "plan"))
+    place = Place(task_of(spec), spec.model, ArtifactFiles(Path(), "plan"))
     survey = SurveyJob(place).run(WorkerContext("cpu", lambda stage, done, total: None))
     flops = mean_flops(survey.shape, survey.histogram)
     reuse = _reuse(spec, survey, db)

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from trimtab.selection import Choice, Limits, Measured, choose, is_feasible
-from trimtab.spec import parse_drop_option, parse_flops_option, parse_latency_option
-from trimtab.spec.errors import UnitError
 
 Quantity = str | float | None
 
@@ -41,6 +39,9 @@ def limits_from(
     Raises:
         UnitError: naming the option that cannot be read.
     """
+    # Not above: whoever reads a study without limits has no use for the spec's many checks.
+    from trimtab.spec import UnitError, parse_drop_option, parse_flops_option, parse_latency_option
+
     limits: dict[str, float | None] = {}
     if max_drop is not None:
         drop = _read("max_drop", parse_drop_option, max_drop)
@@ -57,6 +58,8 @@ def limits_from(
 
 
 def _read(name: str, parse: Any, value: str | float) -> Any:
+    from trimtab.spec import UnitError
+
     try:
         return parse(value)
     except UnitError as error:

@@ -19,6 +19,7 @@ from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event,
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 
 from trimtab_storage import _guards, _json
+from trimtab_storage._shield import signals_wait
 from trimtab_storage.errors import (
     DatabaseBusyError,
     DiskFullError,
@@ -62,7 +63,8 @@ class Database:
     """The connections of one process to one file; not to be used across a fork.
 
     One thread writes at a time (there is one writing connection); any number may read. A write
-    inside a write of the same thread would wait for itself, so there is none.
+    inside a write of the same thread would wait for itself, so there is none. Ctrl-C and SIGTERM
+    take effect between transactions, never inside one.
     """
 
     def __init__(self, path: Path, *, writable: bool, checkpoints: bool) -> None:
@@ -114,14 +116,14 @@ class Database:
         self._guard()
         if self._writer is None:
             raise StorageError(f"{self.path} is open for reading only: use Store.open to write")
-        with _plain_errors(self.path), self._writer.begin() as connection:
+        with signals_wait(), _plain_errors(self.path), self._writer.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Gives a read-only connection that sees one snapshot."""
         self._guard()
-        with _plain_errors(self.path), self._reader.connect() as connection:
+        with signals_wait(), _plain_errors(self.path), self._reader.connect() as connection:
             yield connection
 
     def close(self) -> None:

@@ -113,6 +113,26 @@ def checkpoint(finished: Workspace, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def verify_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets emissions verify in this process, which takes a moment where a fresh one takes long."""
+    import trimtab
+    from trimtab.emission import _emit
+
+    monkeypatch.setattr(_emit, "verify_in_fresh_process", trimtab.verify)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Several threads would mostly wait for each other in models this small."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ran]]:
     """Runs a command in this process: ``command("status", "--json")``."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

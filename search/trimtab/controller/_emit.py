@@ -13,7 +13,7 @@ from trimtab.selection import Choice, Limits
 from trimtab.spec import Spec
 from trimtab_storage import ArtifactFiles, PointRow, Store, StudyRow
 from trimtab_workers.executors import make_executor
-from trimtab_workers.jobs import Workplace
+from trimtab_workers.jobs import Place
 
 
 def emit_of_study(
@@ -30,7 +30,7 @@ def emit_of_study(
     spec = Spec.from_mapping(study.spec, allow_hub=True)
     # Not the owner of the study's own files: its controller must not sweep ours away.
     files = ArtifactFiles(store.artifact_root, f"emit-{study.id}")
-    place = Workplace(task_of(spec), spec.model, files)
+    place = Place(task_of(spec), spec.model, files)
     device = spec.workers.device
     with make_executor("inline", count=1, gpus_each=0, device=device, address=None) as executor:
         runner = JobRunner(executor, lambda: None)

@@ -26,7 +26,7 @@ from trimtab_storage import (
     StudyState,
 )
 from trimtab_workers.executors import Executor
-from trimtab_workers.jobs import Workplace
+from trimtab_workers.jobs import Place
 
 Stop = Callable[[], bool]
 
@@ -43,7 +43,7 @@ class Session:
     store: Store
     study: StudyRow
     lease: Lease
-    place: Workplace
+    place: Place
     files: ArtifactFiles
     reporter: Reporter
     stop: Stop
@@ -139,7 +139,7 @@ def open_session(spec: Spec, store: Store, reporter: Reporter, stop: Stop) -> It
         store.sweep_files(files)
         store.recover_trials(lease)
         study = store.update_study(lease, spec=spec.to_plain(), state=StudyState.RUNNING)
-        place = Workplace(task_of(spec), spec.model, files)
+        place = Place(task_of(spec), spec.model, files)
         yield Session(spec, store, study, lease, place, files, reporter, stop, keeper)
     finally:
         keeper.stop()

@@ -20,10 +20,10 @@ from trimtab_strategies.recipe import Step, to_plain
 from trimtab_workers.jobs import (
     LadderJob,
     Measurement,
+    Place,
     RungResult,
     StatisticsJob,
     StatisticsResult,
-    Workplace,
 )
 
 Rungs = tuple[tuple[float, str], ...]
@@ -36,7 +36,7 @@ class Steps:
     Reads the database and writes nothing.
     """
 
-    def __init__(self, store: Store, place: Workplace, baseline: Baseline, limits: Limits) -> None:
+    def __init__(self, store: Store, place: Place, baseline: Baseline, limits: Limits) -> None:
         self._store, self._place, self._parent = store, place, baseline.key
         self._data = baseline.survey.data_fingerprint
         self._measurement = measurement_name(place.task.metric, self._data, "search")

@@ -15,7 +15,7 @@ from trimtab.emission._manifest import write_manifest
 from trimtab.errors import TrimtabError
 from trimtab_storage import PointRow
 from trimtab_storage.artifacts import OWNER_FILE
-from trimtab_workers.jobs import Workplace
+from trimtab_workers.jobs import Place
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 AUTO_MAP = {
@@ -26,7 +26,7 @@ DIAL_COLUMNS = ("knobs", "metric", "drop", "flops", "flops_ratio", "params")
 
 
 def write_checkpoint(
-    folder: Path, place: Workplace, baseline_key: str, point: PointRow, facts: dict[str, Any]
+    folder: Path, place: Place, baseline_key: str, point: PointRow, facts: dict[str, Any]
 ) -> None:
     """Fills a checkpoint's folder; the manifest comes last, over everything else."""
     source, dense = place.files.path(point.artifact_key), place.files.path(baseline_key)

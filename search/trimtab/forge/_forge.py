@@ -14,10 +14,10 @@ from trimtab_strategies.recipe import Step, from_plain
 from trimtab_workers.executors import Job
 from trimtab_workers.jobs import (
     LadderJob,
+    Place,
     RungResult,
     StatisticsJob,
     StatisticsResult,
-    Workplace,
 )
 
 RunJob = Callable[[Job, str], Any]
@@ -29,7 +29,7 @@ class Forge:
     def __init__(
         self,
         store: Store,
-        place: Workplace,
+        place: Place,
         data_fingerprint: str,
         run: RunJob,
         lease: Lease | None = None,

@@ -12,7 +12,7 @@ from trimtab_storage import Lease, NewPoint, Store
 
 BASELINE_FLOPS = 1e9
 LIMITS = {"max_drop": 0.02, "max_flops_ratio": 0.5}
-SPEC = {
+SPEC: dict[str, Any] = {
     "task": {"metric": "accuracy"},
     "budget": {"flops": "50%"},
     "max_drop": "2 pt",
@@ -43,8 +43,8 @@ def make_point(key: str, ratio: float, drop: float, **changes: Any) -> NewPoint:
     return NewPoint(**{**values, **changes})
 
 
-def begin(store: Store, name: str) -> Lease:
-    study = store.create_study(name, SPEC, {}, {})
+def begin(store: Store, name: str, spec: dict[str, Any] = SPEC) -> Lease:
+    study = store.create_study(name, spec, {}, {})
     return store.acquire(study.id, f"test-{name}", 3600)
 
 
@@ -115,9 +115,9 @@ def searching(db: str) -> str:
 def add_study(db: str) -> Callable[..., str]:
     """Adds a study to the database: ``add_study("other", *points)``."""
 
-    def add(name: str, *points: NewPoint, measured: bool = True) -> str:
+    def add(name: str, *points: NewPoint, time: str = "30 min", measured: bool = True) -> str:
         with Store.open(db) as store:
-            lease = begin(store, name)
+            lease = begin(store, name, {**SPEC, "search": {**SPEC["search"], "time": time}})
             if measured:
                 measure_baseline(store, lease)
             if points:

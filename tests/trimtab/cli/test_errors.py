@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from trimtab.cli import run_command
 from trimtab.errors import (
     InterruptedStudyError,
     JobError,
@@ -327,4 +326,3 @@ def test_no_arguments_show_the_help(command: Any) -> None:
     ran = command()
     assert (ran.code, ran.err) == (0, "")
     assert ran.out == command("--help").out
-    assert callable(run_command)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from trimtab.spec import Duration
+
 POINT = [
     *("id", "recipe", "knobs", "metric", "drop", "flops", "flops_ratio", "params", "latency_ms"),
     *("n", "split", "feasible"),
@@ -70,6 +72,15 @@ def test_status_before_anything_is_measured(
     said = read("status", "--db", add_study("new", measured=False))
     assert (said["state"], said["best"], said["baseline"]) == ("new", None, None)
     assert said["remaining_s"] == 30 * 60
+
+
+@pytest.mark.parametrize("time", ["500 ms", "90 s", "1.5 min", "30 min", "2 h", "0.25 h", "0 s"])
+def test_time_left_is_read_as_specs_write_it(
+    time: str, add_study: Callable[..., str], read: Callable[..., Any]
+) -> None:
+    seconds = Duration.parse(time).seconds
+    db = add_study("new", time=str(Duration.parse(time)), measured=False)
+    assert read("status", "--db", db)["remaining_s"] == seconds
 
 
 def test_trials(searched: str, read: Callable[..., Any]) -> None:
@@ -182,7 +193,9 @@ def test_verify_agrees_with_what_was_measured(finished: Any, read: Callable[...,
     assert said["metric"] == pytest.approx(sum(h["metric"] * h["n"] for h in halves) / said["n"])
 
 
-def test_run_continues_a_finished_study(finished_copy: Any, read: Callable[..., Any]) -> None:
+def test_run_continues_a_finished_study(
+    finished_copy: Any, read: Callable[..., Any], verify_here: None, one_thread: None
+) -> None:
     before = read("trials", "--db", finished_copy.db)
     said = read("run", finished_copy.spec, "--db", finished_copy.db, "--quiet")
     assert list(said) == [

@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -259,22 +258,25 @@ def test_a_reader_that_leaves_changes_nothing(arguments: list[str], searched: st
     assert (done.returncode, done.stderr == "") == ((0, True), (2, False))[arguments[0] == "emit"]
 
 
-def test_a_reader_of_progress_that_leaves_does_not_stop_a_run(
-    finished_copy: Any, tmp_path: Path
-) -> None:
+REPORTING = """
+import sys
+from trimtab.cli._live import RunReporter
+
+with RunReporter() as reporter:
+    for number in range(1000):
+        reporter.note(f"note {number}")
+print("done")
+"""
+
+
+def test_a_reader_of_progress_that_leaves_does_not_end_a_run() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    out = tmp_path / "out"
     done = subprocess.run(
-        [sys.executable, "-m", "trimtab", "emit", "--db", finished_copy.db, "--out", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=writing,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-c", REPORTING], stdout=subprocess.PIPE, stderr=writing, text=True
     )
     os.close(writing)
-    assert done.returncode == 0
-    assert done.stdout.splitlines()[-1] == f"checkpoint: {out}"
+    assert (done.returncode, done.stdout) == (0, "done\n")
 
 
 def test_a_terminal_without_unicode_is_no_error(
@@ -288,13 +290,21 @@ def test_a_terminal_without_unicode_is_no_error(
     assert "B\\xfcch\\xebr" in ran.out
 
 
-def test_progress_is_on_stderr_and_not_wrapped(
-    finished_copy: Any, shell: Callable[..., Any], tmp_path: Path
+def test_a_run_that_meets_no_limit_reports_on_stderr_and_ends_with_3(
+    finished_copy: Any,
+    command: Callable[..., Any],
+    verify_here: None,
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    finished_copy.edit({"trials: 2": "trials: 3", "flops: 50%": "flops: 45%"})
-    ran = shell("run", finished_copy.spec, "--db", finished_copy.db, "--json", COLUMNS="30")
-    assert ran.code in (0, 3)
-    assert json.loads(ran.out)["study"] == "starter"
+    monkeypatch.setenv("COLUMNS", "30")
+    # Another budget gives the study something to do, and one that nothing can meet.
+    finished_copy.edit({"flops: 50%": "flops: 1%"})
+    ran = command("run", finished_copy.spec, "--db", finished_copy.db, "--json")
+    said = json.loads(ran.out)
+    assert (ran.code, said["feasible"]) == (3, False)
+    assert any(text.startswith("raise ") for text in said["relaxations"])
+    assert command("verify", said["checkpoint"]).code == 0
     assert ESCAPE not in ran.err
     assert (
         "480 training rows, 120 to decide on, 120 to certify; 3 classes; 23 tokens on average"
@@ -302,8 +312,10 @@ def test_progress_is_on_stderr_and_not_wrapped(
     )
 
 
-def test_quiet_says_nothing_but_the_result(finished_copy: Any, shell: Callable[..., Any]) -> None:
-    ran = shell("run", finished_copy.spec, "--db", finished_copy.db, "--quiet")
+def test_quiet_says_nothing_but_the_result(
+    finished_copy: Any, command: Callable[..., Any], verify_here: None, one_thread: None
+) -> None:
+    ran = command("run", finished_copy.spec, "--db", finished_copy.db, "--quiet")
     assert (ran.code, ran.err) == (0, "")
     assert clean(ran.out)
     lines = ran.out.splitlines()

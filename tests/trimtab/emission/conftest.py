@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import trimtab
 from trimtab.controller import task_of
@@ -20,19 +19,15 @@ from trimtab_strategies.cost import LengthHistogram, mean_flops
 from trimtab_strategies.elastic import Gates
 from trimtab_strategies.slicing import ones_like_gates, shape_of, slice_model
 from trimtab_workers.executors import WorkerContext
-from trimtab_workers.jobs import ReferenceJob, Workplace, load_elastic
-from trimtab_workers.jobs._workplace import save_elastic
+from trimtab_workers.jobs import Place, ReferenceJob, load_elastic
+from trimtab_workers.jobs._place import save_elastic
 
 RESIGNED = {"format", "files", SELF}
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several threads would mostly wait for each other in models this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread: None) -> None:
+    """All tests here run models."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class Writer:
     """Writes checkpoints of the finished study's baseline under any gates."""
 
     study: trimtab.Study
-    place: Workplace
+    place: Place
     facts: dict[str, Any]
 
     def write(self, folder: Path, change: Callable[[Gates], None], key: str) -> Path:
@@ -72,7 +67,7 @@ def writer(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Writer:
     manifest = read_manifest(finished.checkpoint)
     facts = {name: value for name, value in manifest.items() if name not in RESIGNED}
     study = trimtab.open_study("starter", db=finished.db)
-    return Writer(study, Workplace(task_of(spec), spec.model, files), facts)
+    return Writer(study, Place(task_of(spec), spec.model, files), facts)
 
 
 def _no_heads(gates: Gates) -> None:

@@ -165,7 +165,7 @@ def test_private_leftovers_of_other_tools_do_not_get_in(workspace: Any) -> None:
     from trimtab.controller import finetune_of, task_of
     from trimtab_storage import ArtifactFiles
     from trimtab_workers.executors import WorkerContext
-    from trimtab_workers.jobs import BaselineJob, Workplace
+    from trimtab_workers.jobs import BaselineJob, Place
 
     folder = workspace.folder / "starter" / "tiny-bert"
     for name, leftovers in {
@@ -181,7 +181,7 @@ def test_private_leftovers_of_other_tools_do_not_get_in(workspace: Any) -> None:
     workspace.edit({"epochs: 10": "epochs: 1"})
     spec = trimtab.Spec.load(workspace.spec)
     files = ArtifactFiles(workspace.folder / "artifacts", "tests")
-    job = BaselineJob(Workplace(task_of(spec), spec.model, files), "aaaa", finetune_of(spec))
+    job = BaselineJob(Place(task_of(spec), spec.model, files), "aaaa", finetune_of(spec))
     job.run(WorkerContext("cpu", lambda stage, done, total: None))
     for file in files.path("aaaa").iterdir():
         assert b"/home/ann" not in file.read_bytes(), file.name

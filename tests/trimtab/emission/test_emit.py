@@ -23,12 +23,6 @@ def study(finished_copy: Any) -> trimtab.Study:
     return trimtab.open_study("starter", db=finished_copy.db)
 
 
-@pytest.fixture
-def verify_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verifies in this process, which takes a second where a fresh one takes six."""
-    monkeypatch.setattr(_emit, "verify_in_fresh_process", trimtab.verify)
-
-
 def certified(study: trimtab.Study) -> list[Any]:
     with Reader.open_reader(study.db) as reader:
         return reader.points(study.row().id, split="certify")

@@ -22,10 +22,10 @@ from trimtab_strategies.recipe import Step
 from trimtab_workers.jobs import (
     LadderJob,
     Measurement,
+    Place,
     RungResult,
     StatisticsJob,
     StatisticsResult,
-    Workplace,
 )
 from trimtab_workers.task import DataSource, Task
 
@@ -48,7 +48,7 @@ class Bench:
         source = DataSource(path="/data/train.tsv")
         task = Task(source, source, ("text",), "label", "accuracy", 64, 0)
         self.ran: list[Any] = []
-        self.forge = Forge(store, Workplace(task, "/model", self.files), DATA, self.run)
+        self.forge = Forge(store, Place(task, "/model", self.files), DATA, self.run)
         self.keep(BASE, "baseline", None, [], None)
         self.keep(STATISTICS, "statistics", BASE, [], None)
         recipe = [{"strategy": "fisher", "choices": {**CHOICES, "constraint": RUNG}}]

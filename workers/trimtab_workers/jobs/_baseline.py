@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from trimtab_workers.executors import WorkerContext
-from trimtab_workers.jobs._workplace import (
+from trimtab_workers.jobs._place import (
     Measurement,
+    Place,
     Stored,
-    Workplace,
     cpu_threads,
     save_elastic,
 )
@@ -36,7 +36,7 @@ class BaselineJob:
     leaves a worker those that it has.
     """
 
-    place: Workplace
+    place: Place
     key: str
     finetune: Finetune
     threads: int | None = None

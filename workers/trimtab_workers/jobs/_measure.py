@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trimtab_workers.executors import WorkerContext
-from trimtab_workers.jobs._workplace import Measurement, Split, Workplace
+from trimtab_workers.jobs._place import Measurement, Place, Split
 
 
 @dataclass(frozen=True)
 class MeasureJob:
     """Loads an artifact from its files and measures it."""
 
-    place: Workplace
+    place: Place
     key: str
     split: Split
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trimtab_workers.executors import WorkerContext
-from trimtab_workers.jobs._workplace import Workplace
+from trimtab_workers.jobs._place import Place
 
 N_SEQUENCES = 8
 LONGEST = 32
@@ -25,7 +25,7 @@ class Reference:
 class ReferenceJob:
     """Runs a saved artifact on seeded random token sequences."""
 
-    place: Workplace
+    place: Place
     key: str
 
     def run(self, context: WorkerContext) -> Reference:

@@ -11,7 +11,7 @@ from typing import Any
 from trimtab_strategies import registry
 from trimtab_strategies.base import Calibration, Value, Variant
 from trimtab_workers.executors import WorkerContext
-from trimtab_workers.jobs._workplace import Measurement, Stored, Workplace, save_elastic
+from trimtab_workers.jobs._place import Measurement, Place, Stored, save_elastic
 
 STATISTICS_FILE = "statistics.safetensors"
 
@@ -28,7 +28,7 @@ class StatisticsResult:
 class StatisticsJob:
     """Measures what all recipes with the same statistics choices share, and saves it."""
 
-    place: Workplace
+    place: Place
     parent_key: str
     key: str
     strategy: str
@@ -73,7 +73,7 @@ class LadderJob:
     that model is saved. ``statistics_key`` names saved statistics; None where there are none.
     """
 
-    place: Workplace
+    place: Place
     parent_key: str
     statistics_key: str | None
     strategy: str
@@ -116,7 +116,7 @@ class LadderJob:
         )
 
 
-def calibration_of(place: Workplace, context: WorkerContext, model: Any) -> Calibration:
+def calibration_of(place: Place, context: WorkerContext, model: Any) -> Calibration:
     """Gives a strategy its view of the training rows: one seeded order, batches by length."""
     import numpy as np
 

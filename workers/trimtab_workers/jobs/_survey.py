@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from trimtab_strategies.cost import EncoderShape, LengthHistogram
 from trimtab_workers.executors import WorkerContext
-from trimtab_workers.jobs._workplace import Workplace
+from trimtab_workers.jobs._place import Place
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Survey:
 class SurveyJob:
     """Reads the model's configuration and all data; every input error comes out here."""
 
-    place: Workplace
+    place: Place
 
     def run(self, context: WorkerContext) -> Survey:
         """Checks the model's folder, reads and splits the rows, and tokenises them."""

@@ -79,8 +79,8 @@ def test_killed_controllers_take_their_ray_along(lab: Any, acknowledged: Any) ->
         lab.wait_for(lambda lines: jobs(lines, "start") >= rng.choice([1, 2, 3]), seen)
         time.sleep(rng.random() * 0.5)
         family = lab.family(process)
-        workers = [member for member in family if "ray::" in member.name()]
-        assert workers
+        workers = [member for member in family if member.name().startswith("ray::Worker")]
+        assert len(workers) == 2
         process.kill()
         process.wait()
         _, alive = psutil.wait_procs(workers, timeout=10)
@@ -89,8 +89,8 @@ def test_killed_controllers_take_their_ray_along(lab: Any, acknowledged: Any) ->
     assert lab.run(pause_s=0) == 0, lab.said()
     acknowledged.check()
     assert_all_is_well(lab, 6)
-    _, alive = psutil.wait_procs(lab.families, timeout=75)
-    assert not alive, "helpers of Ray's outlived their controller by more than a minute"
+    _, alive = psutil.wait_procs(lab.families, timeout=5)
+    assert all(member.name().endswith("Agent") for member in alive), "idle helpers go later"
 
 
 def test_stopped_runs_save_their_state_and_go_on(lab: Any, uninterrupted: list[Any]) -> None:

@@ -56,7 +56,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Workplace:
+class Place:
     """The task and model of a study, and its artifact files; part of every job."""
 
     task: Task

@@ -1,0 +1,189 @@
+"""What a run would do, said before it does it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import trimtab
+from trimtab.errors import InputError, TrimtabError
+from trimtab.plan import Plan, make_plan
+from trimtab_storage import Reader, Store
+from trimtab_strategies.base import CostRange
+from trimtab_strategies.fisher import FisherStrategy
+from trimtab_workers.errors import WorkerInputError
+
+BUDGET, TIME = r"flops: 50%", r"time: 3 min"
+
+
+def plan_of(workspace: Any, **edits: str) -> Plan:
+    workspace.edit(edits)
+    return make_plan(trimtab.Spec.load(workspace.spec), workspace.db)
+
+
+def test_a_new_study(workspace: Any) -> None:
+    plan = plan_of(workspace)
+    assert plan.study == "starter"
+    assert plan.rows == {"to train on": 480, "to decide on": 120, "to certify": 120}
+    assert plan.is_finetuned_first
+    assert plan.budget_ratio == 0.5
+    assert plan.ladder == (0.6, 0.5, 0.4, 0.3)
+    assert (plan.trials_wanted, plan.warnings) == (2, ())
+    assert (plan.reuse.has_baseline, plan.reuse.terminal_trials) == (False, 0)
+    assert plan.seconds_per_trial > 0
+    facts = plan.facts()
+    assert facts["baseline"].startswith("4.78 MFLOPs per sample at 22.9 tokens on average")
+    assert facts["baseline"].endswith("fine-tuned first")
+    assert facts["fisher reaches"] == "0% to 100% of the baseline's FLOPs"
+    assert facts["each recipe is made at"] == "60%, 50%, 40%, 30% of the baseline's FLOPs"
+    assert facts["reused"] == "nothing yet"
+
+
+def test_it_writes_nothing(workspace: Any) -> None:
+    before = sorted(workspace.folder.rglob("*"))
+    plan_of(workspace)
+    assert sorted(workspace.folder.rglob("*")) == before
+
+
+def test_an_absolute_budget_is_a_share_of_the_baseline(workspace: Any) -> None:
+    relative = plan_of(workspace)
+    half = f"{relative.baseline_flops / 2e6:.6f}"
+    plan = plan_of(workspace, **{BUDGET: f"flops: {half} MFLOPs"})
+    assert plan.budget_ratio == pytest.approx(0.5, abs=1e-5)
+    assert plan.warnings == ()
+
+
+def test_a_budget_that_the_baseline_meets(workspace: Any) -> None:
+    plan = plan_of(workspace, **{BUDGET: "flops: 1 GFLOPs"})
+    assert plan.budget_ratio is not None and plan.budget_ratio > 100
+    assert plan.warnings == (
+        "the baseline meets this budget as it is (4.78 MFLOPs per sample): lower it to have "
+        "anything compressed",
+    )
+    assert plan.ladder == (0.9, 0.8, 0.7, 0.6)
+
+
+def test_the_whole_baseline_as_a_budget(workspace: Any) -> None:
+    (warning,) = plan_of(workspace, **{BUDGET: "flops: 100%"}).warnings
+    assert "the baseline meets this budget" in warning
+
+
+def test_a_budget_below_what_can_be_reached(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fisher reaches any cost; a strategy that only shortens inputs, say, would not."""
+    monkeypatch.setattr(
+        FisherStrategy, "reach", lambda self, shape, histogram: CostRange(3_000_000.0, 4_780_000.0)
+    )
+    plan = plan_of(workspace, **{BUDGET: "flops: 25%"})
+    assert plan.warnings == (
+        "the budget is 25.0% of the baseline's FLOPs, but no strategy goes below 62.8%: "
+        "the run would end with exit code 3",
+    )
+
+
+def test_an_odd_budget_gets_its_own_rung(workspace: Any) -> None:
+    plan = plan_of(workspace, **{BUDGET: "flops: 37.5%"})
+    assert plan.ladder == (0.5, 0.375, 0.3, 0.2)
+    assert plan.facts()["each recipe is made at"].startswith("50%, 37.5%, 30%, 20% of")
+
+
+def test_rows_that_are_cut_are_counted(workspace: Any) -> None:
+    plan = plan_of(workspace, **{"max_length: 48": "max_length: 16"})
+    (warning,) = plan.warnings
+    assert warning.endswith("rows are longer than 16 tokens and would be cut there")
+    n_cut, n_rows = (int(word) for word in warning.split()[:3:2])
+    assert 0 < n_cut <= n_rows == 720
+
+
+def test_a_time_that_is_too_short(workspace: Any) -> None:
+    plan = plan_of(workspace, **{TIME: "time: 1 s", "trials: 2": "trials: 5000"})
+    assert plan.trials_that_fit == int(1 / plan.seconds_per_trial) < 5000
+    assert plan.warnings == (
+        f"only about {plan.trials_that_fit} of 5000 trials fit 1 s: "
+        "give more time or workers, or fewer trials",
+    )
+
+
+def test_a_model_with_a_head_is_taken_as_it_is(workspace: Any, finished: Any) -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    folder = workspace.folder / "starter" / "tiny-bert"
+    config = BertConfig.from_pretrained(folder, num_labels=3)
+    config.id2label = dict(enumerate(("garden", "kitchen", "music")))
+    config.label2id = {name: number for number, name in config.id2label.items()}
+    BertForSequenceClassification(config).save_pretrained(folder)
+    plan = plan_of(workspace)
+    assert not plan.is_finetuned_first
+    assert plan.facts()["baseline"].endswith("as it is")
+
+
+def test_a_finished_study_reuses_everything(finished: Any) -> None:
+    plan = make_plan(trimtab.Spec.load(finished.spec), finished.db)
+    study = trimtab.open_study("starter", db=finished.db)
+    assert plan.reuse.has_baseline
+    assert plan.reuse.terminal_trials == 2
+    assert plan.facts()["reused"] == "the baseline, 2 trials"
+    # What it knows of the study's own trials it does not estimate.
+    seconds = [trial.seconds for trial in study.trial_rows()]
+    assert plan.seconds_per_trial == pytest.approx(sum(seconds) / 2)
+    assert plan.baseline_flops == study.row().baseline["flops"]
+    assert plan.warnings == ()
+
+
+def test_time_and_trials_add_up_over_runs(finished_copy: Any) -> None:
+    """Of a study's time, what earlier runs took is gone; of its trials, what they made is done."""
+    with Store.open(finished_copy.db) as store:
+        study = store.study("starter")
+        lease = store.acquire(study.id, "test", 60)
+        store.update_study(lease, elapsed_s=179.99)
+    plan = plan_of(finished_copy)
+    assert plan.trials_that_fit == 0
+    assert plan.warnings == ()
+    plan = plan_of(finished_copy, **{"trials: 2": "trials: 9"})
+    assert plan.warnings[0].startswith("only about 2 of 9 trials fit 3 min")
+
+
+def test_another_study_shares_the_baseline(finished_copy: Any) -> None:
+    plan = plan_of(finished_copy, **{"name: starter": "name: second"})
+    assert plan.reuse.has_baseline
+    assert plan.reuse.terminal_trials == 0
+    assert plan.facts()["reused"] == "the baseline"
+
+
+def test_dropped_weights_are_not_reused(finished_copy: Any) -> None:
+    with Store.open(finished_copy.db) as store:
+        baseline = store.study("starter").baseline
+        store.forget_file(baseline["artifact"])
+    assert not plan_of(finished_copy).reuse.has_baseline
+
+
+def test_it_reads_a_database_that_is_in_use(finished: Any) -> None:
+    with Reader.open_reader(finished.db):
+        assert make_plan(trimtab.Spec.load(finished.spec), finished.db).reuse.has_baseline
+
+
+def test_what_a_run_would_refuse_is_refused(workspace: Any) -> None:
+    file = workspace.folder / "starter" / "dev.tsv"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:40]))
+    with pytest.raises((TrimtabError, WorkerInputError), match="50"):
+        plan_of(workspace)
+
+
+def test_a_database_that_cannot_be_read_is_said(workspace: Any) -> None:
+    (workspace.folder / "trimtab.db").write_text("no database " * 100)
+    with pytest.raises(InputError, match="must be a SQLite database"):
+        plan_of(workspace)
+
+
+def test_as_json_able_values(workspace: Any) -> None:
+    import json
+
+    plain = plan_of(workspace).to_plain()
+    assert json.loads(json.dumps(plain)) == {
+        **plain,
+        "ladder": [0.6, 0.5, 0.4, 0.3],
+        "warnings": [],
+    }
+    assert plain["reach"]["fisher"]["high_ratio"] == 1
