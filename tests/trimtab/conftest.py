@@ -89,7 +89,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         # Several threads would mostly wait for each other in a model this small.
-        patch.setattr(os, "cpu_count", lambda: 1)
+        patch.setenv("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)
         trimtab.run(trimtab.Spec.load(made.spec), db=made.db)
     torch.set_num_threads(threads)

@@ -102,7 +102,7 @@ def _make_or_find(session: Session, survey: Survey, key: str) -> Measurement:
     if row is not None:
         store.drop_files(session.files, key)
     # On a cluster the worker's node may be shared with others, so there it keeps to its share.
-    threads = None if session.spec.workers.address else os.cpu_count()
+    threads = None if session.spec.workers.address else _own_threads()
     made: BaselineResult = session.runner.run(
         BaselineJob(place, key, finetune_of(session.spec), threads),
         "measuring the baseline" if survey.has_head else "fine-tuning the baseline",
@@ -118,6 +118,15 @@ def _make_or_find(session: Session, survey: Survey, key: str) -> Measurement:
     )
     store.record_artifact(session.lease, artifact)
     return made.measurement
+
+
+def _own_threads() -> int:
+    """Counts the CPU threads we may use: what the user says, or else what the system allows."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdigit() and int(said) > 0:
+        return int(said)
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def _record(session: Session, baseline: Baseline) -> None:

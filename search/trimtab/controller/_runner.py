@@ -82,9 +82,9 @@ class JobRunner:
         ticket = self.submit(job, label)
         try:
             while True:
+                self._tick()  # first, because an inline executor works inside `wait`
                 for outcome in self.executor.wait(POLL_S):
                     if outcome.ticket == ticket:
                         return outcome.value, outcome.failure
-                self._tick()
         finally:
             self.forget(ticket)

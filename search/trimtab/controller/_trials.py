@@ -77,9 +77,9 @@ class TrialLoop:
                     self._session.runner.forget(run.ticket)
 
     def _turn(self) -> None:
+        self._session.tick()  # first, because an inline executor works inside `wait`
         for outcome in self._executor.wait(POLL_S):
             self._handle(outcome)
-        self._session.tick()
 
     def _wind_down(self) -> None:
         """Lets what runs finish: within the grace, or, if nothing was measured yet, to its end."""
