@@ -71,6 +71,8 @@ class JobRunner:
             value, failure = self._run_once(job, label)
             if failure is None:
                 return value
+            # Whoever wants to stop may have hit the job; then that is what is said.
+            self._tick()
             if failure.reason != "crashed":
                 break
         assert failure is not None

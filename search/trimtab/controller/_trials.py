@@ -211,6 +211,8 @@ class TrialLoop:
         self._session.runner.forget(outcome.ticket)
         run.ticket = None
         if outcome.failure is not None:
+            # Whoever wants to stop may have hit the job; that is not the trial's fault.
+            self._session.tick()
             self._fail(run, outcome.failure)
         elif isinstance(outcome.value, StatisticsResult):
             self._keep_statistics(run, outcome.value)

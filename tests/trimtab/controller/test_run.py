@@ -49,6 +49,27 @@ def test_stop_leaves_nothing_running(
     assert [trial.attempts for trial in bench.trials()] == [1] * 4
 
 
+@pytest.mark.parametrize("kind", [SurveyJob, BaselineJob, StatisticsJob, LadderJob])
+@pytest.mark.parametrize("reason", ["error", "crashed"])
+def test_job_that_fails_because_of_the_stop_is_not_blamed(
+    bench: Any, fake: Any, kind: type, reason: Any
+) -> None:
+    """As when Ctrl-C comes in the middle of an import, which then fails in its own words."""
+    stopped: list[int] = []
+
+    def script(job: Any, nth: int) -> Any:
+        if not isinstance(job, kind):
+            return None
+        stopped.append(1)
+        return Failure(reason, "ImportError: partially initialised")
+
+    with pytest.raises(InterruptedStudyError):
+        bench.run(fake(script), stop=lambda: bool(stopped))
+    assert set(bench.states()) <= {"waiting"} and bench.study().state == "interrupted"
+    bench.run(fake())
+    assert [(trial.state, trial.attempts) for trial in bench.trials()] == [("complete", 1)] * 4
+
+
 @pytest.mark.parametrize(
     "error",
     [KeyboardInterrupt(), SystemExit(2), ExecutorLostError("Ray is gone"), MemoryError()],
