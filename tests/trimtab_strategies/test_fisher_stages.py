@@ -9,6 +9,7 @@ from trimtab_strategies import registry
 from trimtab_strategies.base import default_choices
 from trimtab_strategies.cost import mean_flops
 from trimtab_strategies.elastic import Gates
+from trimtab_strategies.fisher import _tuning
 from trimtab_strategies.fisher._rearrange import lost_together, rearrange
 from trimtab_strategies.fisher._statistics import gate_gradients, gram, importance
 from trimtab_strategies.fisher._tuning import ScaleSystem, tune_scales
@@ -196,6 +197,22 @@ def test_students_tuned_together_equal_students_tuned_alone(model, calibration):
     tune_scales(model, [alone], batches, 1.0, quiet)
     for name, weight in alone.state_dict().items():
         assert torch.equal(weight, together[0].state_dict()[name])
+
+
+def test_students_are_tuned_alike_when_memory_has_no_room_for_all(model, calibration, monkeypatch):
+    gates = ones_like_gates(model)
+    gates.filters[0][::3] = 0
+    batches = calibration.batches(48, 32)
+    together = [slice_model(model, gates) for _ in range(3)]
+    tune_scales(model, together, batches, 1.0, quiet)
+    assert _tuning.group_size(32, batches) > 3
+    monkeypatch.setattr(_tuning, "MEMORY_BYTES", 1)
+    assert _tuning.group_size(32, batches) == 1
+    apart = [slice_model(model, gates) for _ in range(3)]
+    tune_scales(model, apart, batches, 1.0, quiet)
+    for first, second in zip(together, apart, strict=True):
+        for name, weight in first.state_dict().items():
+            assert torch.equal(weight, second.state_dict()[name])
 
 
 # --- the whole

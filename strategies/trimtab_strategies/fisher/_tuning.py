@@ -13,7 +13,7 @@ The normal equations need only uᵀu and uᵀb, which are summed batch by batch:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
@@ -21,8 +21,13 @@ from trimtab_strategies.base import Progress
 from trimtab_strategies.elastic import TrimtabForSequenceClassification
 
 Batches = Sequence[Mapping[str, torch.Tensor]]
+Pairs = Iterable[tuple[torch.Tensor, torch.Tensor]]
 LARGEST_FACTOR = 10.0
 """Factors beyond ±10 are a sign of an ill-posed system; the paper's code discards them."""
+MEMORY_BYTES = 4 * 2**30
+"""What the hidden states of students that share a teacher's pass may take together."""
+SHARED_SETS = 5
+"""Sets of hidden states held beside one a student: the teacher's, both targets, and two at work."""
 
 
 def tune_scales(
@@ -35,9 +40,29 @@ def tune_scales(
     """Folds tuned factors into the projections of every student, in place.
 
     Layers go in order and a student's inputs are those of its own, already tuned, layers below.
-    All students share one pass of the teacher. When a sub-layer's factors leave the allowed range
-    they are discarded, and that student is left as it is from there on.
+    Students share passes of the teacher, as many at a time as ``MEMORY_BYTES`` has room for. When
+    a sub-layer's factors leave the allowed range they are discarded, and that student is left as
+    it is from there on.
     """
+    together = group_size(teacher.config.hidden_size, batches)
+    for start in range(0, len(students), together):
+        group = students[start : start + together]
+        _tune_group(teacher, group, batches, damping, progress)
+
+
+def group_size(hidden_size: int, batches: Batches) -> int:
+    """Gives how many students fit beside each other; at least one."""
+    positions = sum(batch["input_ids"].numel() for batch in batches)
+    return max(1, MEMORY_BYTES // (4 * hidden_size * max(positions, 1)) - SHARED_SETS)
+
+
+def _tune_group(
+    teacher: TrimtabForSequenceClassification,
+    students: Sequence[TrimtabForSequenceClassification],
+    batches: Batches,
+    damping: float,
+    progress: Progress,
+) -> None:
     masks = [batch["attention_mask"].bool() for batch in batches]
     with torch.inference_mode():
         taught = _embed(teacher, batches)
@@ -115,11 +140,11 @@ class _Student:
             layer.output_norm(layer.feed_forward_output(a, layer.activations(a))) for a in attended
         ]
 
-    def _tune(self, projection: torch.nn.Linear, width: int, damping: float, pairs: object) -> None:
+    def _tune(self, projection: torch.nn.Linear, width: int, damping: float, pairs: Pairs) -> None:
         if not self.is_tunable or projection.in_features == 0:
             return
         system = ScaleSystem.of(projection, width)
-        for units, goal in pairs:  # type: ignore[attr-defined]
+        for units, goal in pairs:
             system.add(units, goal - projection.bias)
         factors = system.solve(damping)
         if factors is None:
@@ -143,12 +168,12 @@ class ScaleSystem:
 
     def add(self, units: torch.Tensor, goal: torch.Tensor) -> None:
         """Adds real tokens: ``units`` [tokens, K·w] and what they should give, [tokens, d]."""
-        self._units += (units.T @ units).double().cpu()
-        self._cross += (units.T @ goal).double().cpu()
+        self._units += (units.T @ units).cpu().double()
+        self._cross += (units.T @ goal).cpu().double()
 
     def normal_equations(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Gives AᵀA [K, K] and Aᵀb [K]."""
-        weight, width = self._weight.double().cpu(), self._width
+        weight, width = self._weight.cpu().double(), self._width
         n_units = weight.shape[1] // width
         blocks = (self._units * (weight.T @ weight)).view(n_units, width, n_units, width)
         shares = (self._cross * weight.T).sum(dim=1).view(n_units, width)

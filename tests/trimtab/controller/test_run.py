@@ -399,6 +399,7 @@ def test_damaged_files_are_made_again(bench: Any, fake: Any, kind: str, damage: 
     bench.run(executor, more)
     assert executor.count(BaselineJob) == (kind == "baseline")
     assert executor.count(StatisticsJob) == (kind == "statistics")
+    assert (folder / "model.safetensors").read_text() == row.key, "its own files are back"
     assert bench.states() == ["complete"] * 6
     assert bench.problems() == []
 
