@@ -40,11 +40,17 @@ def kept(connection: Connection) -> list[ArtifactRow]:
 
 
 def record(connection: Connection, artifacts: Iterable[NewArtifact], now: str) -> None:
-    """Inserts artifacts; of those that are there, only what is known of their files is renewed."""
+    """Inserts artifacts; of those that are there, the file facts are renewed and meta is merged.
+
+    Merged, because the same model may be measured again, by another metric or on other rows.
+    """
     statement = insert(artifact)
     newest = {name: statement.excluded[name] for name in _FILE_FACTS}
+    meta = func.json_patch(artifact.c.meta, statement.excluded.meta)
     statement = statement.on_conflict_do_update(
-        index_elements=[artifact.c.key], set_=newest, where=newest["path"].is_not(None)
+        index_elements=[artifact.c.key],
+        set_={**newest, "meta": meta},
+        where=newest["path"].is_not(None),
     )
     rows = [{**asdict(new), "created_at": now} for new in artifacts]
     if rows:

@@ -15,6 +15,7 @@ from trimtab.forge import (
     measurement_name,
     new_artifact,
     stored_measurement,
+    with_measurement,
 )
 from trimtab.selection import is_feasible
 from trimtab_workers.jobs import (
@@ -98,6 +99,7 @@ def _make_or_find(session: Session, survey: Survey, key: str) -> Measurement:
         measured: Measurement = session.runner.run(
             MeasureJob(place, key, "search"), "measuring the baseline"
         )
+        store.record_artifact(session.lease, with_measurement(row, name, measured))
         return measured
     if row is not None:
         store.drop_files(session.files, key)

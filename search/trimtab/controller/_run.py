@@ -13,13 +13,14 @@ from trimtab.controller._session import Session, Stop, open_session
 from trimtab.controller._space import RecipeSpace
 from trimtab.controller._trials import TrialLoop
 from trimtab.emission import Emission, emit_checkpoint
-from trimtab.errors import NothingFinishedError
+from trimtab.errors import InputError, NothingFinishedError
 from trimtab.forge import Forge
 from trimtab.query import choose_among
 from trimtab.selection import Choice, Limits
 from trimtab.spec import Spec
 from trimtab_storage import PointRow, StorageError, Store, StudyState, TrialState
 from trimtab_workers.executors import Executor
+from trimtab_workers.versions import too_old
 
 CHECKPOINT = "checkpoint"
 
@@ -53,6 +54,10 @@ def run_study(
         InterruptedStudyError: if ``stop`` said so.
         StorageError: if another controller holds the study, or took it over.
     """
+    if unsafe := too_old():
+        raise InputError(
+            f"packages with known security faults must be renewed: {', '.join(unsafe)}"
+        )
     with open_session(spec, store, reporter, stop) as session:
         try:
             with make_executor() as executor:

@@ -38,6 +38,7 @@ class Run:
     step: Step
     rungs: Rungs
     is_extension: bool = False
+    restarts: int = 0
     ticket: int | None = None
     awaits: str | None = None
     made_statistics: bool = False
@@ -64,10 +65,10 @@ class TrialLoop:
             self._start_extensions()
             while True:
                 self._fill()
-                if not self._active:
-                    return
                 if self._session.remaining_s <= 0:
                     self._wind_down()
+                    return
+                if not self._active:
                     return
                 self._turn()
         finally:
@@ -83,7 +84,8 @@ class TrialLoop:
 
     def _wind_down(self) -> None:
         """Lets what runs finish: within the grace, or, if nothing was measured yet, to its end."""
-        self._session.reporter.note("the time is up; waiting for what is nearly done")
+        waiting = "; waiting for what is nearly done" if self._active else ""
+        self._session.reporter.note(f"the time is up{waiting}")
         until = time.monotonic() + GRACE_S
         while any(run.ticket is not None for run in self._active):
             counts = self._store.trial_counts(self._session.study.id)
@@ -268,7 +270,10 @@ class TrialLoop:
         event = {"trial": number, "attempt": run.attempt, "reason": reason}
         detail = {**event, "detail": failure.detail}
         self._store.log_event(self._session.study.id, "trial-failed", detail)
-        if run.is_extension:
+        if run.is_extension and failure.reason == "crashed" and run.restarts + 1 < MAX_ATTEMPTS:
+            again = Run(run.trial, run.attempt, run.step, run.rungs, True, run.restarts + 1)
+            self._start(again)
+        elif run.is_extension:
             self._session.reporter.note(f"trial {number} could not be extended ({reason})")
         elif failure.reason == "crashed" and run.attempt < MAX_ATTEMPTS:
             self._store.requeue_trial(self._lease, run.trial.id, run.attempt, reason)

@@ -2,7 +2,7 @@
 
 from ._forge import Forge
 from ._keys import baseline_key, model_key, statistics_key
-from ._rows import is_on_disk, measurement_name, new_artifact, stored_measurement
+from ._rows import is_on_disk, measurement_name, new_artifact, stored_measurement, with_measurement
 
 __all__ = [
     "Forge",
@@ -13,4 +13,5 @@ __all__ = [
     "new_artifact",
     "statistics_key",
     "stored_measurement",
+    "with_measurement",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from trimtab_storage import ArtifactFiles, ArtifactRow, NewArtifact
@@ -52,3 +52,9 @@ def new_artifact(
         meta={"measured": measured, **notes},
         seconds=seconds,
     )
+
+
+def with_measurement(row: ArtifactRow, name: str, measurement: Measurement) -> NewArtifact:
+    """Builds what adds one more measurement to an artifact that is recorded and on disk."""
+    known = {field.name: getattr(row, field.name) for field in fields(NewArtifact)}
+    return NewArtifact(**{**known, "meta": {"measured": {name: asdict(measurement)}}})

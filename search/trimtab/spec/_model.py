@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -163,14 +164,15 @@ class Spec(Section):
         """Gives the fields that must stay the same while a study goes on.
 
         Budget, max_drop, trials, time, workers and output may change: nothing is trained again
-        for them.
+        for them. Local paths may change too, as when a study's folder is moved: a study knows what
+        is behind them by its contents.
         """
         plain = self.to_plain()
         for key in ("budget", "max_drop", "workers", "output"):
             del plain[key]
         for key in ("trials", "time"):
             del plain["search"][key]
-        return plain
+        return _without_local_paths(plain)
 
     def error(self, message: str, path: KeyPath, hint: str | None = None) -> SpecError:
         """Makes an error about a field, for checks that need more than the spec itself.
@@ -187,11 +189,24 @@ class Spec(Section):
 
 
 def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Lists the dotted names of what differs between two identities, in alphabetical order."""
+    """Lists the dotted names of what differs between two identities, in alphabetical order.
+
+    What only the old one has does not count.
+    """
+    # An identity lacks nothing but local paths and what a dataset has beside its name. Where it
+    # does, the contents are compared, and older studies have the paths in theirs as well.
     before, after = _flat(old), _flat(new)
     missing = object()
-    names = before.keys() | after.keys()
-    return sorted(n for n in names if before.get(n, missing) != after.get(n, missing))
+    return sorted(name for name, value in after.items() if before.get(name, missing) != value)
+
+
+def _without_local_paths(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out the absolute paths, which is what the local ones of a loaded spec are."""
+    return {
+        key: _without_local_paths(value) if isinstance(value, Mapping) else value
+        for key, value in plain.items()
+        if not (isinstance(value, str) and os.path.isabs(value))
+    }
 
 
 def _flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

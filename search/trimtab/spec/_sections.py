@@ -227,7 +227,8 @@ class Workers(Section):
     gpus_each: Number = Field(default=0.0, ge=0, le=64, description="GPUs of one trial.")
     device: Device = Field(default="auto", description="auto takes a GPU where there is one.")
     trial_timeout: TrialTimeout = Field(
-        default=DEFAULT_TRIAL_TIMEOUT, description="Longest run of one trial."
+        default=DEFAULT_TRIAL_TIMEOUT,
+        description="Longest run of one trial; needs `executor: ray`, which can end one.",
     )
     address: Address | None = Field(
         default=None,

@@ -54,7 +54,7 @@ class RecordContract(ContractFixtures):
             store.update_study(lease, state="paused")
 
     def test_artifact_is_recorded_once(self, store: Store) -> None:
-        """What is recorded again changes nothing but the facts of its files."""
+        """What is recorded again changes the facts of its files and adds to its meta."""
         first = store.record_artifact(None, make_artifact("aa00"))
         assert first == store.artifact("aa00")
         _put_files(store, "aa/aa00")
@@ -63,7 +63,7 @@ class RecordContract(ContractFixtures):
         row = store.artifact("aa00")
         assert row is not None
         assert (row.path, row.sha256, row.size_bytes) == tuple(facts.values())
-        assert row.meta == first.meta
+        assert row.meta == {**first.meta, "other": 1}
         assert store.artifact("bb00") is None
 
     def test_dropped_weights_come_back(self, store: Store) -> None:
@@ -79,6 +79,19 @@ class RecordContract(ContractFixtures):
         assert (row.path, row.recipe) == (None, make_recipe(0))
         store.record_artifact(None, new)
         assert [row.key for row in store.kept_artifacts()] == ["aa00"]
+
+    def test_measurements_of_one_artifact_add_up(self, store: Store) -> None:
+        """Another metric, or other rows, and what was known before stays known."""
+        _put_files(store, "aa/aa00")
+        files = {"path": "aa/aa00", "sha256": "11" * 32, "size_bytes": 5}
+        first = make_artifact(meta={"measured": {"accuracy": {"n": 1}}, "heads": [1, 2]}, **files)
+        store.record_artifact(None, first)
+        again = make_artifact(meta={"measured": {"f1": {"n": 2}}}, **files)
+        row = store.record_artifact(None, again)
+        assert row.meta == {
+            "measured": {"accuracy": {"n": 1}, "f1": {"n": 2}},
+            "heads": [1, 2],
+        }
 
     def test_artifact_whose_files_are_gone_is_recorded_without_them(
         self, store: Store, lease: Lease

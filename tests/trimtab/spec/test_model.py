@@ -121,12 +121,18 @@ ALLOWED_CHANGES: list[tuple[str, Any]] = [
     ("workers.count", 4),
     ("workers.executor", "inline"),
     ("output", "elsewhere"),
+    # What is behind a local path is known by its contents.
+    ("model", "./other"),
+    ("task.train", "other.tsv"),
+    ("task.validation", "other.jsonl"),
 ]
 REFUSED_CHANGES: list[tuple[str, Any]] = [
     ("name", "other"),
-    ("model", "./other"),
-    ("task.train", "other.tsv"),
+    ("model", "package:other/model"),
+    ("model", "owner/other"),
+    ("task.train", {"dataset": "owner/other"}),
     ("task.validation", {"dataset": "./folder", "split": "dev"}),
+    ("task.validation", {"dataset": "./folder", "config": "en"}),
     ("task.text", ["a", "b"]),
     ("task.label", "other"),
     ("task.metric", "f1"),
@@ -160,10 +166,37 @@ def test_a_study_goes_on_after_this_change(mapping: dict[str, Any], name: str, v
 def test_a_study_does_not_go_on_after_this_change(
     mapping: dict[str, Any], name: str, value: Any
 ) -> None:
-    old, new = Spec.from_mapping(mapping), Spec.from_mapping(_changed(mapping, name, value))
+    old = Spec.from_mapping(mapping)
+    new = Spec.from_mapping(_changed(mapping, name, value), allow_hub=True)
     changed = changed_fields(old.identity(), new.identity())
     assert changed
     assert all(field == name or field.startswith(f"{name}.") for field in changed)
+
+
+def test_a_study_goes_on_in_another_folder(mapping: dict[str, Any], tmp_path: Path) -> None:
+    mapping["task"]["validation"] = {"dataset": "./rows", "config": "en", "split": "dev"}
+    here, there = (Spec.from_mapping(mapping, folder=tmp_path / name) for name in ("a", "b"))
+    assert here.identity() == there.identity()
+    assert here.identity()["task"]["validation"] == {"config": "en", "split": "dev"}
+    assert str(tmp_path) not in json.dumps(here.identity())
+
+
+def test_an_older_study_that_holds_local_paths_goes_on(mapping: dict[str, Any]) -> None:
+    spec = Spec.from_mapping(mapping)
+    old = spec.identity()
+    old |= {"model": "/old/bert", "task": {**old["task"], "train": "/old/train.tsv"}}
+    assert changed_fields(old, spec.identity()) == []
+    assert changed_fields({**old, "search": {}}, spec.identity()) != []
+
+
+def test_what_is_not_here_stays_what_it_is(mapping: dict[str, Any]) -> None:
+    mapping |= {"model": "owner/bert@0123abc"}
+    mapping["task"] |= {"train": {"dataset": "owner/rows", "config": "en"}}
+    identity = Spec.from_mapping(mapping, allow_hub=True).identity()
+    assert identity["model"] == "owner/bert@0123abc"
+    assert identity["task"]["train"] == {"dataset": "owner/rows", "config": "en", "split": "train"}
+    mapping["model"] = "package:some_package/model"
+    assert Spec.from_mapping(mapping, allow_hub=True).identity()["model"] == mapping["model"]
 
 
 def test_equal_narrowings_are_equal(mapping: dict[str, Any]) -> None:
