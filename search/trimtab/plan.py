@@ -15,7 +15,7 @@ from trimtab.forge import baseline_key
 from trimtab.spec import Flops, Spec
 from trimtab_storage import ArtifactFiles, Reader
 from trimtab_strategies import registry
-from trimtab_strategies.base import CostRange, default_choices
+from trimtab_strategies.base import CostRange
 from trimtab_strategies.cost import mean_flops
 from trimtab_workers.executors import WorkerContext
 from trimtab_workers.jobs import Place, Survey, SurveyJob
@@ -48,6 +48,7 @@ class Plan:
     ladder: tuple[float, ...]
     reach: Mapping[str, CostRange]
     trials_wanted: int
+    finetune_seconds: float
     seconds_per_trial: float
     trials_that_fit: int
     disk_bytes: int
@@ -82,11 +83,13 @@ class Plan:
             for name, span in self.reach.items()
         }
         first = "fine-tuned first" if self.is_finetuned_first else "as it is"
+        tuned = f"about {self.finetune_seconds:.0f} s (a rough estimate)"
         return {
             "study": self.study,
             "rows": rows,
             "baseline": f"{_shown(self.baseline_flops)} per sample at "
             f"{self.mean_tokens:.1f} tokens on average; {first}",
+            **({"fine-tuning": tuned} if self.finetune_seconds else {}),
             **spans,
             "each recipe is made at": f"{rungs} of the baseline's FLOPs",
             "trials": f"{self.trials_wanted} wanted; about {self.trials_that_fit} fit the time "
@@ -112,8 +115,10 @@ def make_plan(spec: Spec, db: str) -> Plan:
     ratio = budget_ratio(limits_of(spec, 1.0), flops)
     names = [entry.name for entry in spec.search.strategies]
     reach = {name: registry.get(name).reach(survey.shape, survey.histogram) for name in names}
-    seconds = reuse.seconds_per_trial or _estimate_trial_s(survey, flops, ladder(ratio))
-    left_s = max(0.0, spec.search.time.seconds - reuse.elapsed_s)
+    samples_per_s = _flops_per_second(survey) / flops
+    seconds = reuse.seconds_per_trial or _trial_passes(spec, survey, ladder(ratio)) / samples_per_s
+    tuning_s = 0.0 if reuse.has_baseline else _finetune_passes(spec, survey) / samples_per_s
+    left_s = max(0.0, spec.search.time.seconds - reuse.elapsed_s - tuning_s)
     fits = int(spec.workers.count * left_s / max(seconds, 1e-3))
     return Plan(
         study=spec.name,
@@ -129,6 +134,7 @@ def make_plan(spec: Spec, db: str) -> Plan:
         ladder=ladder(ratio),
         reach=reach,
         trials_wanted=spec.search.trials,
+        finetune_seconds=tuning_s,
         seconds_per_trial=seconds,
         trials_that_fit=fits,
         disk_bytes=_disk_bytes(survey),
@@ -196,32 +202,49 @@ def _reuse(spec: Spec, survey: Survey, db: str) -> Reuse:
     )
 
 
-def _estimate_trial_s(survey: Survey, flops: float, rungs: tuple[float, ...]) -> float:
-    """Prices one recommended trial in passes over the calibration rows, at a measured speed.
+def _trial_passes(spec: Spec, survey: Survey, rungs: tuple[float, ...]) -> float:
+    """Prices the dearest trial that the spec allows, in forward passes of the baseline per row.
 
     Gradients cost about three forward passes, the dense teacher one, and each rung two at its own
     size, with one more over the search rows.
     """
-    calibration = int(default_choices(registry.get("fisher"))["calibration"])
-    rows = min(calibration, survey.n_train)
-    passes = rows * (3 + 1 + 2 * sum(rungs)) + survey.n_search * sum(rungs)
-    return passes * flops / _flops_per_second(survey)
+    rows = min(_most_rows(spec), survey.n_train)
+    return rows * (3 + 1 + 2 * sum(rungs)) + survey.n_search * sum(rungs)
+
+
+def _most_rows(spec: Spec) -> int:
+    """Gives the largest number of training rows that a recipe of this spec may look at."""
+    return max(
+        (
+            int(value)
+            for entry in spec.search.strategies
+            for choice in registry.get(entry.name).choices
+            if choice.counts_rows
+            for value in entry.pins.get(choice.name, choice.values or ())
+        ),
+        default=0,
+    )
+
+
+def _finetune_passes(spec: Spec, survey: Survey) -> float:
+    """Prices fine-tuning likewise: a step forward and back costs about three passes."""
+    return 0.0 if survey.has_head else 3.0 * spec.finetune.epochs * survey.n_train
 
 
 def _flops_per_second(survey: Survey) -> float:
-    """Times one feed-forward product of the model's own size for a moment."""
+    """Times a feed-forward product of the model's own size; the best of many, on a busy machine."""
     import torch
 
     tokens = 32 * max(1, round(survey.histogram.mean))
     left = torch.rand(tokens, survey.shape.hidden_size)
     right = torch.rand(survey.shape.hidden_size, max(survey.shape.filters))
-    products, started = 0, time.perf_counter()
-    while time.perf_counter() - started < 0.3:
+    best_s, started = float("inf"), time.perf_counter()
+    while time.perf_counter() - started < 0.3 or best_s == float("inf"):
+        before = time.perf_counter()
         torch.mm(left, right)
-        products += 1
-    elapsed = time.perf_counter() - started
+        best_s = min(best_s, time.perf_counter() - before)
     # A whole encoder reaches about half of what its largest product alone does.
-    return 0.5 * 2 * left.numel() * right.shape[1] * products / elapsed
+    return 0.5 * 2 * left.numel() * right.shape[1] / best_s
 
 
 def _disk_bytes(survey: Survey) -> int:

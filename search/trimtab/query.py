@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from trimtab.errors import InputError
 from trimtab.selection import Choice, Limits, Measured, choose, is_feasible
 
 Quantity = str | float | None
@@ -64,6 +65,19 @@ def _read(name: str, parse: Any, value: str | float) -> Any:
         return parse(value)
     except UnitError as error:
         raise UnitError(f"{name} {error.message}", error.hint) from None
+
+
+def check_latency(points: Sequence[Measured]) -> None:
+    """Checks that questions about latency have an answer.
+
+    Raises:
+        InputError: if there are points, but none with a latency.
+    """
+    if points and all(point.latency is None for point in points):
+        raise InputError(
+            "no latency was measured in this study: leave out max_latency, and ask for the cost "
+            "flops"
+        )
 
 
 def choose_among(points: Sequence[P], limits: Limits) -> Choice[P]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trimtab.errors import InputError, NothingFinishedError
-from trimtab.query import choose_among
+from trimtab.query import check_latency, choose_among
 from trimtab.selection import Choice, Limits, is_feasible
 from trimtab_storage import PointRow, Reader, Store, StudyRow, TrialRow
 
@@ -56,6 +58,7 @@ class Study:
             max_latency: In milliseconds; or text such as ``"8 ms"``.
 
         Raises:
+            InputError: if no latency was measured and one is asked for.
             UnitError: if a limit cannot be read.
         """
         from trimtab_storage import points_frame
@@ -88,7 +91,8 @@ class Study:
         point is written and its manifest says so.
 
         Raises:
-            InputError: if ``out`` exists already and ``force`` was not given.
+            InputError: if ``out`` exists already and ``force`` was not given, or if
+                ``max_latency`` was given and no latency was measured.
             UnitError: if a limit cannot be read.
         """
         limits = self.read_limits(max_drop, max_flops, max_latency)
@@ -129,14 +133,22 @@ class Study:
         max_flops: Quantity | None,
         max_latency: Quantity | None,
     ) -> Limits | None:
-        """Reads limits as a caller gives them; None if there are none."""
+        """Reads limits as a caller gives them; None if there are none.
+
+        Raises:
+            InputError: if latency is limited, but none was measured.
+            UnitError: if a limit cannot be read.
+        """
         if max_drop is None and max_flops is None and max_latency is None:
             return None
         from trimtab.query import limits_from
 
-        return limits_from(
+        limits = limits_from(
             self.row().baseline, max_drop=max_drop, max_flops=max_flops, max_latency=max_latency
         )
+        if limits.max_latency_ms is not None:
+            check_latency(self.points())
+        return limits
 
     def choose(self, limits: Limits | None = None) -> Choice[PointRow]:
         """Chooses the best point within the limits, or the closest.
@@ -155,8 +167,14 @@ class Study:
             return reader.points(self._row(reader).id)
 
     def frontier_points(self, limits: Limits | None = None, cost: str = "flops") -> list[PointRow]:
-        """Gives the frontier, cheapest first, or the part of it within limits."""
+        """Gives the frontier, cheapest first, or the part of it within limits.
+
+        Raises:
+            InputError: if the cost is latency, but none was measured.
+        """
         chosen = limits or Limits()
+        if cost == "latency":
+            check_latency(self.points())
         with self._reader() as reader:
             return reader.frontier(self._row(reader).id, cost, **vars(chosen))
 
@@ -219,8 +237,6 @@ def run_to_result(
 ) -> RunResult:
     """Runs a study and gives what it ended with, for those who need more than the study."""
     from trimtab.controller import SilentReporter, run_study
-    from trimtab.controller._run import CHECKPOINT
-    from trimtab.emission import check_target
     from trimtab_workers.executors import make_executor
 
     workers = spec.workers
@@ -234,10 +250,33 @@ def run_to_result(
             address=workers.address,
         )
 
-    # Hours later, at the end of the search, would be a bad moment to find it taken.
-    check_target(Path(spec.output) / CHECKPOINT, force=True)
+    _check_output(spec)
     with Store.open(db, controller=True) as store:
         return run_study(spec, store, executor, reporter or SilentReporter(), stop)
+
+
+def _check_output(spec: Spec) -> None:
+    """Checks that the checkpoint can be written: hours later would be a bad moment to find out.
+
+    Raises:
+        InputError: if the place cannot be written to, or holds something that is not this study's.
+    """
+    from trimtab.controller._run import CHECKPOINT
+    from trimtab.emission import CheckpointError, check_target, read_manifest
+    from trimtab.emission._place import partial_folder
+
+    out = Path(spec.output) / CHECKPOINT
+    with partial_folder(out):
+        check_target(out, force=True)
+        owner = spec.name
+        # Of what is damaged nobody can tell whose it was.
+        with suppress(CheckpointError):
+            owner = read_manifest(out)["study"]
+    if owner != spec.name:
+        raise InputError(
+            f"{out} is a checkpoint of another study, {owner!r}, so it is not replaced: "
+            "give another output, or move it away"
+        )
 
 
 def open_study(name: str, *, db: str = DEFAULT_DB) -> Study:
@@ -266,8 +305,36 @@ import, which is too long for those who only look."""
 
 def _state(row: StudyRow) -> str:
     """Tells a study that runs from one whose controller is gone without a word."""
+    if row.state != "running":
+        return str(row.state)
     is_held = row.lease_expires is not None and row.lease_expires > time.time()
-    return "interrupted" if row.state == "running" and not is_held else str(row.state)
+    return "running" if is_held and not _is_gone(row.lease_owner or "") else "interrupted"
+
+
+def owner_process(owner: str) -> tuple[str, int] | None:
+    """Reads the host and the process number of a controller; None where it names neither."""
+    host, _, rest = owner.rpartition("/")
+    number = rest.partition("@")[0]
+    return (host, int(number)) if host and number.isdecimal() else None
+
+
+def _is_gone(owner: str) -> bool:
+    """Tells whether a controller of this host certainly runs no more.
+
+    Where its number has been given to another process, that shows when the lease runs out.
+    """
+    known = owner_process(owner)
+    if known is None or known[0] != socket.gethostname():
+        return False
+    # For those who only look the controller's own check would take too long to import.
+    import psutil
+
+    try:
+        return bool(psutil.Process(known[1]).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False
 
 
 def _remaining_s(row: StudyRow, counts: dict[str, int]) -> float | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import trimtab
 from trimtab.errors import InputError, TrimtabError
-from trimtab.plan import Plan, make_plan
+from trimtab.plan import Plan, _flops_per_second, make_plan
 from trimtab_storage import Reader, Store
 from trimtab_strategies.base import CostRange
+from trimtab_strategies.cost import mean_flops
 from trimtab_strategies.fisher import FisherStrategy
 from trimtab_workers.errors import WorkerInputError
 
@@ -32,9 +34,11 @@ def test_a_new_study(workspace: Any) -> None:
     assert (plan.trials_wanted, plan.warnings) == (2, ())
     assert (plan.reuse.has_baseline, plan.reuse.terminal_trials) == (False, 0)
     assert plan.seconds_per_trial > 0
+    assert plan.finetune_seconds > 0
     facts = plan.facts()
     assert facts["baseline"].startswith("4.78 MFLOPs per sample at 22.9 tokens on average")
     assert facts["baseline"].endswith("fine-tuned first")
+    assert facts["fine-tuning"] == f"about {plan.finetune_seconds:.0f} s (a rough estimate)"
     assert facts["fisher reaches"] == "0% to 100% of the baseline's FLOPs"
     assert facts["each recipe is made at"] == "60%, 50%, 40%, 30% of the baseline's FLOPs"
     assert facts["reused"] == "nothing yet"
@@ -99,11 +103,57 @@ def test_rows_that_are_cut_are_counted(workspace: Any) -> None:
 
 def test_a_time_that_is_too_short(workspace: Any) -> None:
     plan = plan_of(workspace, **{TIME: "time: 1 s", "trials: 2": "trials: 5000"})
-    assert plan.trials_that_fit == int(1 / plan.seconds_per_trial) < 5000
+    left_s = max(0.0, 1 - plan.finetune_seconds)
+    assert plan.trials_that_fit == int(left_s / plan.seconds_per_trial) < 5000
     assert plan.warnings == (
         f"only about {plan.trials_that_fit} of 5000 trials fit 1 s: "
         "give more time or workers, or fewer trials",
     )
+
+
+@pytest.fixture
+def known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that does a hundred forward passes of any model's samples a second."""
+    monkeypatch.setattr(
+        "trimtab.plan._flops_per_second",
+        lambda survey: 100 * mean_flops(survey.shape, survey.histogram),
+    )
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rows"),
+    [
+        ("fisher: {calibration: 256}", 256),
+        ("fisher: {calibration: [256, 512], tuning: none}", 480),
+        ("fisher", 480),
+    ],
+)
+def test_a_trial_is_priced_by_the_rows_that_it_may_look_at(
+    strategy: str, rows: int, workspace: Any, known_speed: None
+) -> None:
+    plan = plan_of(workspace, **{r"fisher: \{calibration: \[256\]\}": strategy})
+    rungs = 0.6 + 0.5 + 0.4 + 0.3
+    assert plan.seconds_per_trial == pytest.approx((rows * (4 + 2 * rungs) + 120 * rungs) / 100)
+
+
+def test_fine_tuning_takes_its_share_of_the_time(workspace: Any, known_speed: None) -> None:
+    plan = plan_of(workspace)
+    assert plan.finetune_seconds == pytest.approx(3 * 10 * 480 / 100)
+    assert plan.trials_that_fit == int((180 - plan.finetune_seconds) / plan.seconds_per_trial)
+    plan = plan_of(workspace, **{"epochs: 10": "epochs: 20"})
+    assert (plan.finetune_seconds, plan.trials_that_fit) == (pytest.approx(288), 0)
+
+
+def test_one_slow_product_does_not_slow_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine that is busy with something else for most of the time."""
+    # The start; then for each product: look whether to go on, begin, end.
+    times = iter([0.0, *(0.0, 0.0, 0.25), *(0.25, 0.25, 0.251), 0.5])
+    clock = SimpleNamespace(perf_counter=lambda: next(times))
+    monkeypatch.setattr("trimtab.plan.time", clock)
+    survey: Any = SimpleNamespace(
+        histogram=SimpleNamespace(mean=1.0), shape=SimpleNamespace(hidden_size=4, filters=(8,))
+    )
+    assert _flops_per_second(survey) == pytest.approx(0.5 * 2 * 32 * 4 * 8 / 0.001)
 
 
 def test_a_model_with_a_head_is_taken_as_it_is(workspace: Any, finished: Any) -> None:
@@ -115,7 +165,8 @@ def test_a_model_with_a_head_is_taken_as_it_is(workspace: Any, finished: Any) ->
     config.label2id = {name: number for number, name in config.id2label.items()}
     BertForSequenceClassification(config).save_pretrained(folder)
     plan = plan_of(workspace)
-    assert not plan.is_finetuned_first
+    assert (plan.is_finetuned_first, plan.finetune_seconds) == (False, 0)
+    assert "fine-tuning" not in plan.facts()
     assert plan.facts()["baseline"].endswith("as it is")
 
 
@@ -125,6 +176,7 @@ def test_a_finished_study_reuses_everything(finished: Any) -> None:
     assert plan.reuse.has_baseline
     assert plan.reuse.terminal_trials == 2
     assert plan.facts()["reused"] == "the baseline, 2 trials"
+    assert plan.finetune_seconds == 0
     # What it knows of the study's own trials it does not estimate.
     seconds = [trial.seconds for trial in study.trial_rows()]
     assert plan.seconds_per_trial == pytest.approx(sum(seconds) / 2)

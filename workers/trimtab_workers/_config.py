@@ -7,13 +7,14 @@ or change what the numbers mean is refused rather than dropped.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from trimtab_workers.errors import ModelError
 
 FAMILIES = ("bert", "roberta")
+ELASTIC = "trimtab"
 ATTENTION = ("eager", "sdpa")
 LARGEST_CONFIG = 1 << 20
 SIZES = (
@@ -54,6 +55,14 @@ ONLY_WITH: Mapping[str, tuple[Any, str]] = {
 }
 LEAST: Mapping[str, int] = {"pad_token_id": 0, "type_vocab_size": 1, "num_labels": 1}
 NAMES_ARE_FREE = frozenset({"id2label", "label2id"})
+STANDARD = (
+    "architectures",
+    "bos_token_id",
+    "eos_token_id",
+    "id2label",
+    "label2id",
+    "problem_type",
+)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -83,6 +92,37 @@ def read_config(folder: Path) -> dict[str, Any]:
     _check_sizes(path, kept)
     _check_names(path, kept)
     return kept
+
+
+def read_elastic_config(folder: Path, declared: Iterable[str]) -> dict[str, Any]:
+    """Reads and sanitises the `config.json` of an elastic model of ours.
+
+    Args:
+        folder: A folder that we wrote, as far as it says.
+        declared: The keys that our own configuration class takes.
+
+    Returns:
+        The declared keys and harmless standard ones, as they stand in the file. `auto_map`
+        is left out: it stands in every checkpoint, for those who lack our package.
+
+    Raises:
+        ModelError: There is no such file, it is not well-formed, or it asks for what is not safe.
+    """
+    path = folder / "config.json"
+    config = read_json(path)
+    for key, value in _walk(config):
+        if key != "auto_map":
+            _refuse_code(path, key, value)
+    if config.get("model_type") != ELASTIC:
+        raise ModelError(
+            f"{path}: model_type must be {ELASTIC!r}, got {config.get('model_type')!r}; name a "
+            "folder that trimtab wrote"
+        )
+    if config.get("quantization_config") is not None:
+        raise ModelError(
+            f"{path}: quantization_config must be absent, as trimtab writes no quantised models"
+        )
+    return {key: config[key] for key in {*declared, *STANDARD} if key in config}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab_workers._config import read_json, refuse_auto_map
 from trimtab_workers._encoding import Encoded, encode
 from trimtab_workers._quiet import quiet_transformers
 from trimtab_workers._reading import read_rows
 from trimtab_workers._values import are_whole, as_classes, checked_labels, checked_text
-from trimtab_workers.labels import LabelMap
+from trimtab_workers._words import did_you_mean, listed
+from trimtab_workers.errors import DataError
 from trimtab_workers.sources import ModelFacts
 from trimtab_workers.task import DataSource
 
@@ -35,21 +41,60 @@ def load_labelled(
     shown = str(source)
     texts = [checked_text(shown, column, columns[column]) for column in text]
     values = checked_labels(shown, label, columns[label])
-    classes = as_classes(values, whole=are_whole(values))
     facts = _facts_of(config)
-    ids = LabelMap.from_values(classes, facts).encode(classes, shown=shown)
+    ids = class_ids(values, [facts.id2label[i] for i in range(facts.num_labels)], shown=shown)
     rows, _ = encode(load_own_tokenizer(checkpoint), texts, ids, max_length=max_length, facts=facts)
     return rows
 
 
+def class_ids(labels: Sequence[str], names: Sequence[str], *, shown: str) -> NDArray[np.int64]:
+    """Finds the model's class for every label; the file need not have all of its classes.
+
+    Labels are names of classes, where `1.0` also stands for `1`. Only where none of them is, and no
+    name is a number, whole numbers are class ids.
+
+    Args:
+        labels: Labels as text.
+        names: The names of the model's classes, at the places of their ids.
+        shown: What to call the data in a message.
+
+    Raises:
+        DataError: Some labels are no classes of the model.
+    """
+    ids = {name: i for i, name in enumerate(names)}
+    distinct = dict(zip(labels, as_classes(labels, whole=True), strict=True))
+    found = {label: ids.get(label, ids.get(str(value))) for label, value in distinct.items()}
+    are_names = any(i is not None for i in found.values()) or not are_whole(labels)
+    if not are_names and not any(are_whole([name]) for name in names):
+        found = {label: _as_id(value, len(names)) for label, value in distinct.items()}
+    unknown = sorted(label for label, i in found.items() if i is None)
+    if unknown:
+        raise DataError(
+            f"{shown}: every label must be one of the classes of the model ({listed(names)}) or, "
+            f"where none is a number, their ids 0 to {len(names) - 1}, got {listed(unknown)}"
+            f"{did_you_mean(unknown[0], names)}"
+        )
+    return np.array([found[label] for label in labels], dtype=np.int64)
+
+
 def load_own_tokenizer(checkpoint: Path) -> Any:
-    """Loads the tokenizer that lies in a checkpoint of ours; runs none of its code."""
+    """Loads the tokenizer that lies in a checkpoint of ours; runs none of its code.
+
+    Raises:
+        ModelError: It names code of its own.
+    """
     from transformers import AutoTokenizer
 
+    settings = checkpoint / "tokenizer_config.json"
+    refuse_auto_map(settings, read_json(settings))
     with quiet_transformers():
         return AutoTokenizer.from_pretrained(
             checkpoint, trust_remote_code=False, local_files_only=True
         )
+
+
+def _as_id(value: int | str, n: int) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < n else None
 
 
 def _facts_of(config: TrimtabConfig) -> ModelFacts:

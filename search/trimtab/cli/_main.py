@@ -96,7 +96,21 @@ def _explain(error: Exception) -> int:
 def _text_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return str(error) if _is_meant_for_users(error) else f"{type(error).__name__}: {error}"
+    if not _is_meant_for_users(error):
+        return f"{type(error).__name__}: {error}"
+    return _with_process(error) or str(error)
+
+
+def _with_process(error: Exception) -> str | None:
+    """Names the process that holds a study as people do; None where an error is not about one."""
+    from trimtab.study import owner_process
+    from trimtab_storage import LeaseHeldError
+
+    known = owner_process(error.owner) if isinstance(error, LeaseHeldError) else None
+    if not isinstance(error, LeaseHeldError) or known is None:
+        return None
+    host, number = known
+    return str(error).replace(error.owner, f"process {number} on {host}")
 
 
 def _code_of(error: Exception) -> int:

@@ -82,8 +82,6 @@ def show_study_frontier(study: Study, limits: Limits | None, cost: str) -> None:
     )
     if shown:
         show_frontier(shown, feasible, best_id, metric)
-    elif cost == "latency" and all(point.latency is None for point in every):
-        say("no latency was measured in this study")
     _say_choice(choice)
 
 
@@ -117,6 +115,10 @@ def show_status(found: dict[str, Any]) -> None:
     facts = {"study": found["study"], "state": found["state"], "trials": trials or "none yet"}
     if baseline is not None:
         facts["baseline"] = f"{baseline['metric']:.4f} at {big(baseline['flops'])}FLOPs"
+    elif found["state"] == "running":
+        facts["baseline"] = "being measured, after fine-tuning where the model has no head"
+    else:
+        facts["baseline"] = "not measured yet"
     if best is not None:
         word = "best" if best["feasible"] else "closest"
         cost, drop = percent(best["flops_ratio"]), points(best["drop"])
@@ -156,7 +158,15 @@ def show_emission(choice: Choice[PointRow], emission: Emission) -> None:
         f"on {facts['n']} rows that decided nothing: {facts['metric']:.4f}, drop "
         f"{points(facts['drop'])} ({points(low)} to {points(high)}){verdict}"
     )
-    say(f"checkpoint: {emission.path}")
+    say(f"checkpoint: {_shortest(emission.path)}")
+
+
+def _shortest(path: Path) -> Path:
+    """Gives a path as one would type it here."""
+    try:
+        return path.relative_to(Path.cwd())
+    except (ValueError, OSError):
+        return path
 
 
 def run_plain(result: RunResult) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from trimtab.controller._limits import finetune_of, limits_of
 from trimtab.controller._points import PointMaker
 from trimtab.controller._session import Session
-from trimtab.errors import StudyChangedError
+from trimtab.emission import check_unchanged
 from trimtab.forge import (
     baseline_key,
     is_on_disk,
@@ -64,14 +64,8 @@ def establish_baseline(session: Session) -> Baseline:
 
 
 def _check_unchanged(session: Session, survey: Survey) -> None:
-    now = {"model": survey.model_fingerprint, "data": survey.data_fingerprint}
-    known = session.study.fingerprint
-    changed = [name for name in now if name in known and known[name] != now[name]]
-    if changed:
-        raise StudyChangedError(
-            session.spec.name, [f"the contents of the {name} files" for name in changed]
-        )
-    session.study = session.store.update_study(session.lease, fingerprint={**known, **now})
+    found = check_unchanged(session.spec.name, session.study.fingerprint, survey)
+    session.study = session.store.update_study(session.lease, fingerprint=found)
 
 
 def _say_what_was_found(session: Session, survey: Survey) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from trimtab.controller._limits import task_of
 from trimtab.controller._report import Reporter
 from trimtab.controller._runner import JobRunner
-from trimtab.emission import Emission, emit_checkpoint
+from trimtab.emission import Emission, check_target, check_unchanged, emit_checkpoint
 from trimtab.forge import Forge
 from trimtab.selection import Choice, Limits
 from trimtab.spec import Spec
 from trimtab_storage import ArtifactFiles, PointRow, Store, StudyRow
-from trimtab_workers.executors import make_executor
-from trimtab_workers.jobs import Place
+from trimtab_workers.executors import Job, make_executor
+from trimtab_workers.jobs import Place, SurveyJob
 
 
 def emit_of_study(
@@ -25,7 +26,12 @@ def emit_of_study(
     force: bool,
     reporter: Reporter,
 ) -> Emission:
-    """Writes the checkpoint of a chosen point; needs no lease, so the study may run meanwhile."""
+    """Writes the checkpoint of a chosen point; needs no lease, so the study may run meanwhile.
+
+    Raises:
+        StudyChangedError: if data or model are no longer those that the study measured.
+    """
+    check_target(out.resolve(), force)
     # What the study was given once may be used again, hub ids included.
     spec = Spec.from_mapping(study.spec, allow_hub=True)
     # Not the owner of the study's own files: its controller must not sweep ours away.
@@ -35,10 +41,13 @@ def emit_of_study(
     with make_executor("inline", count=1, gpus_each=0, device=device, address=None) as executor:
         runner = JobRunner(executor, lambda: None)
 
-        def run(job: object, label: str) -> object:
+        def run(job: Job, label: str) -> Any:
             reporter.note(label)
-            return runner.run(job, label)  # type: ignore[arg-type]
+            return runner.run(job, label)
 
+        check_unchanged(
+            study.name, study.fingerprint, run(SurveyJob(place), "reading data and model")
+        )
         forge = Forge(store, place, study.fingerprint["data"], run)
         return emit_checkpoint(
             store, study.name, choice, forge, out, max_drop=limits.max_drop, force=force

@@ -5,12 +5,14 @@ from __future__ import annotations
 from ._emit import Emission, emit_checkpoint
 from ._manifest import CheckpointError, check_files, read_manifest
 from ._place import check_target
+from ._unchanged import check_unchanged
 
 __all__ = [
     "CheckpointError",
     "Emission",
     "check_files",
     "check_target",
+    "check_unchanged",
     "emit_checkpoint",
     "read_manifest",
 ]

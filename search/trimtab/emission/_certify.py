@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,10 @@ from trimtab_workers.jobs import MeasureJob, Measurement
 
 @dataclass(frozen=True)
 class Certificate:
-    """Baseline and point measured on the certify rows, paired."""
+    """Baseline and point measured on the certify rows, paired; what is new is not stored yet."""
 
-    baseline: PointRow
-    point: PointRow
+    baseline: NewPoint | PointRow
+    point: NewPoint | PointRow
     interval: tuple[float, float]
     max_drop: float | None
     n_certified: int
@@ -30,16 +31,25 @@ class Certificate:
         forge: Forge,
         max_drop: float | None,
     ) -> Certificate:
-        """Measures what was not measured yet, and records both as rows of their own."""
+        """Measures what was not measured yet; nothing is stored before ``record``."""
         assert study.baseline is not None
         key = study.baseline["artifact"]
-        dense = _certify(store, study, forge, key, [], {}, None)
-        ours = _certify(store, study, forge, point.artifact_key, point.recipe, point.knobs, dense)
-        rows = store.points(study.id, split="certify")
-        n_certified = sum(row.artifact_key != key for row in rows)
+        rows = {_key(row): row for row in store.points(study.id, split="certify")}
+        dense = rows.get((key, "{}")) or _measured(forge, key, [], {}, None)
+        ours = dense if _key(point) == (key, "{}") else rows.get(_key(point))
+        # Measured on other rows than the baseline was, it says nothing beside it.
+        if ours is None or ours.n != dense.n:
+            ours = _measured(forge, point.artifact_key, point.recipe, point.knobs, dense)
+        n_certified = sum(known != key for known, _ in {*rows, _key(ours)})
         half_width = 1.96 * _standard_error(dense.metric, ours.metric, ours.n)
         interval = (ours.drop - half_width, ours.drop + half_width)
         return cls(dense, ours, interval, max_drop, n_certified)
+
+    def record(self, store: Store, study_id: int) -> None:
+        """Stores what is new, each as a row of its own; a row that is there stays as it is."""
+        for made in (self.baseline, self.point):
+            if isinstance(made, NewPoint):
+                store.add_certified_point(study_id, made)
 
     @property
     def holds(self) -> bool:
@@ -59,23 +69,22 @@ class Certificate:
         }
 
 
-def _certify(
-    store: Store,
-    study: StudyRow,
+def _key(point: NewPoint | PointRow) -> tuple[str, str]:
+    return point.artifact_key, json.dumps(point.knobs, sort_keys=True)
+
+
+def _measured(
     forge: Forge,
     key: str,
     recipe: Sequence[dict[str, Any]],
     knobs: dict[str, Any],
-    dense: PointRow | None,
-) -> PointRow:
-    for row in store.points(study.id, split="certify"):
-        if row.artifact_key == key and row.knobs == knobs:
-            return row
+    dense: NewPoint | PointRow | None,
+) -> NewPoint:
     measured: Measurement = forge.run(
         MeasureJob(forge.place, key, "certify"), "certifying on unseen rows"
     )
     reference = measured if dense is None else dense
-    new = NewPoint(
+    return NewPoint(
         artifact_key=key,
         recipe=list(recipe),
         knobs=knobs,
@@ -89,7 +98,6 @@ def _certify(
         latency=None,
         feasible=False,
     )
-    return store.add_certified_point(study.id, new)
 
 
 def _standard_error(first: float, second: float, n: int) -> float:

@@ -61,6 +61,7 @@ def emit_checkpoint(
         facts = _facts(study, choice, certificate, reference)
         write_checkpoint(partial, forge.place, baseline_key, point, facts)
         verify_in_fresh_process(partial)
+        certificate.record(store, study.id)
         check_target(target, force)
         put_in_place(partial, target)
     return Emission(out, point, certificate)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trimtab.errors import InputError
+from trimtab.errors import InputError, TrimtabError
 from trimtab.forge._keys import statistics_key
-from trimtab.forge._rows import is_on_disk, new_artifact
+from trimtab.forge._rows import is_on_disk, measurement_name, new_artifact, stored_measurement
 from trimtab_storage import ArtifactFiles, ArtifactRow, Lease, Store
 from trimtab_strategies import registry
 from trimtab_strategies.recipe import Step, from_plain
 from trimtab_workers.executors import Job
 from trimtab_workers.jobs import (
     LadderJob,
+    Measurement,
     Place,
     RungResult,
     StatisticsJob,
@@ -43,6 +44,7 @@ class Forge:
 
         Raises:
             InputError: if the baseline's files are gone, from which all others are made.
+            TrimtabError: if what was made again is not what was measured.
         """
         row = self._store.artifact(key)
         if row is None:
@@ -68,7 +70,21 @@ class Forge:
             self.place, parent_key, statistics, strategy, recipe_step.choices, ((rung, row.key),)
         )
         (made,) = self.run(job, f"making {strategy} at {rung:.0%} again")
+        self._check_same(row, made.measurement)
         return self._keep(row, made)
+
+    def _check_same(self, row: ArtifactRow, now: Measurement) -> None:
+        """Refuses a model that is not what was measured under its name, and removes its files."""
+        name = measurement_name(self.place.task.metric, self._data_fingerprint, "search")
+        known = stored_measurement(row, name)
+        changed = [] if known is None else _differences(known, now)
+        if changed:
+            self._files.remove(row.key)
+            raise TrimtabError(
+                f"artifact {row.key[:12]} was made again from its recipe, but is not the model "
+                f"that was measured ({', '.join(changed)}): emit where the study ran, or run it "
+                "again under another name"
+            )
 
     def _ensure_statistics(self, parent_key: str, step: Step) -> str | None:
         strategy = registry.get(step.strategy)
@@ -111,3 +127,16 @@ class Forge:
                 row.seconds,
             ),
         )
+
+
+def _differences(known: Measurement, now: Measurement) -> list[str]:
+    """Tells what a rebuilt model has otherwise; one sample more or less may be told right."""
+    changed = [
+        f"{name} {getattr(known, name):,.0f} then, {getattr(now, name):,.0f} now"
+        for name in ("flops", "params", "n")
+        if getattr(known, name) != getattr(now, name)
+    ]
+    # Also false for nan. A little more than a sample, as fractions are not exact.
+    if not abs(known.metric - now.metric) * known.n <= 1 + 1e-6:
+        changed.append(f"metric {known.metric:.4f} then, {now.metric:.4f} now")
+    return changed

@@ -172,7 +172,8 @@ class Spec(Section):
             del plain[key]
         for key in ("trials", "time"):
             del plain["search"][key]
-        return _without_local_paths(plain)
+        _drop_local_paths(plain)
+        return plain
 
     def error(self, message: str, path: KeyPath, hint: str | None = None) -> SpecError:
         """Makes an error about a field, for checks that need more than the spec itself.
@@ -200,13 +201,15 @@ def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return sorted(name for name, value in after.items() if before.get(name, missing) != value)
 
 
-def _without_local_paths(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves out the absolute paths, which is what the local ones of a loaded spec are."""
-    return {
-        key: _without_local_paths(value) if isinstance(value, Mapping) else value
-        for key, value in plain.items()
-        if not (isinstance(value, str) and os.path.isabs(value))
-    }
+def _drop_local_paths(plain: dict[str, Any]) -> None:
+    """Takes out the model's and the data's absolute paths: in a loaded spec, all local ones are."""
+    places = [(plain, "model")]
+    for part in ("train", "validation"):
+        rows = plain["task"][part]
+        places.append((rows, "dataset") if isinstance(rows, dict) else (plain["task"], part))
+    for mapping, key in places:
+        if os.path.isabs(mapping[key]):
+            del mapping[key]
 
 
 def _flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

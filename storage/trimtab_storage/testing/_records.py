@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ class RecordContract(ContractFixtures):
     def test_measurements_of_one_artifact_add_up(self, store: Store) -> None:
         """Another metric, or other rows, and what was known before stays known."""
         _put_files(store, "aa/aa00")
-        files = {"path": "aa/aa00", "sha256": "11" * 32, "size_bytes": 5}
+        files: dict[str, Any] = {"path": "aa/aa00", "sha256": "11" * 32, "size_bytes": 5}
         first = make_artifact(meta={"measured": {"accuracy": {"n": 1}}, "heads": [1, 2]}, **files)
         store.record_artifact(None, first)
         again = make_artifact(meta={"measured": {"f1": {"n": 2}}}, **files)

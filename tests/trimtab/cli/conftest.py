@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,25 @@ def searching(db: str) -> str:
             if number == 1:
                 store.start_trial(lease, trial.id)
     return db
+
+
+@pytest.fixture
+def held_by(db: str) -> Callable[[str], str]:
+    """Makes a study `reviews` that an owner holds, with nothing measured yet."""
+
+    def hold(owner: str) -> str:
+        with Store.open(db) as store:
+            study = store.create_study("reviews", SPEC, {}, {})
+            store.update_study(store.acquire(study.id, owner, 3600), state="running")
+        return db
+
+    return hold
+
+
+@pytest.fixture
+def fine_tuning(held_by: Callable[[str], str]) -> str:
+    """A study `reviews` whose controller is alive and has measured nothing yet."""
+    return held_by(f"{socket.gethostname()}/{os.getpid()}@1.00")
 
 
 @pytest.fixture

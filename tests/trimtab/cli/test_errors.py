@@ -17,6 +17,7 @@ from trimtab.errors import (
     NothingFinishedError,
     StudyChangedError,
 )
+from trimtab_storage import LeaseHeldError
 
 
 @pytest.fixture
@@ -165,6 +166,40 @@ def test_an_output_that_is_taken_is_refused_before_the_search(workspace: Any, re
     said = refuse("run", workspace.spec, "--db", workspace.db)
     assert "is not a checkpoint of trimtab" in said
     assert not (workspace.folder / "trimtab.db").exists()
+
+
+@pytest.mark.parametrize("output", ["spec.yaml/runs", "/proc/runs"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_search(
+    output: str, workspace: Any, refuse: Any
+) -> None:
+    workspace.edit({"output: runs/starter": f"output: {output}"})
+    said = refuse("run", workspace.spec, "--db", workspace.db)
+    assert "cannot be written to" in said
+    assert not (workspace.folder / "trimtab.db").exists()
+
+
+def test_a_checkpoint_of_another_study_is_not_replaced(finished_copy: Any, refuse: Any) -> None:
+    before = (finished_copy.checkpoint / "trimtab.json").read_bytes()
+    finished_copy.edit({"name: starter": "name: second"})
+    said = refuse("run", finished_copy.spec, "--db", finished_copy.db)
+    assert said == (
+        f"{finished_copy.checkpoint} is a checkpoint of another study, 'starter', so it is not "
+        "replaced: give another output, or move it away"
+    )
+    assert (finished_copy.checkpoint / "trimtab.json").read_bytes() == before
+    assert [entry.name for entry in finished_copy.checkpoint.parent.iterdir()] == ["checkpoint"]
+
+
+def test_a_study_that_another_process_holds(
+    searched: str, refuse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _raise(LeaseHeldError("box-1/373@7434.73", 0.0), monkeypatch)
+    assert refuse("status", "--db", searched) == (
+        "a study has one controller at a time, but process 373 on box-1 holds this one: "
+        "wait until it has finished, or stop it first"
+    )
+    _raise(LeaseHeldError("somebody", 0.0), monkeypatch)
+    assert "but somebody holds this one" in refuse("status", "--db", searched)
 
 
 # Options and arguments

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +69,29 @@ def test_status_of_a_study_whose_controller_is_gone(
     add_study: Callable[..., str], read: Callable[..., Any]
 ) -> None:
     assert read("status", "--db", add_study("lost"))["state"] == "interrupted"
+
+
+def test_status_of_a_study_whose_controller_was_killed(
+    held_by: Callable[[str], str], read: Callable[..., Any]
+) -> None:
+    """Its lease is good for a while yet, but on this host one can see that nobody has it."""
+    killed = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    db = held_by(f"{socket.gethostname()}/{killed.pid}@1.00")
+    assert read("status", "--db", db)["state"] == "running"
+    killed.kill()
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
+    assert read("status", "--db", db)["state"] == "interrupted", "not waited for by its parent"
+    killed.communicate()
+    assert read("status", "--db", db)["state"] == "interrupted"
+
+
+def test_of_other_hosts_only_the_lease_tells(
+    held_by: Callable[[str], str], read: Callable[..., Any]
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    db = held_by(f"another-host/{ended.pid}@1.00")
+    assert read("status", "--db", db)["state"] == "running"
 
 
 def test_status_before_anything_is_measured(
@@ -210,6 +238,22 @@ def test_run_continues_a_finished_study(
     ]
     assert said["certificate"]["points_certified_so_far"] == 1
     assert read("trials", "--db", finished_copy.db) == before
+
+
+def test_a_copied_study_goes_on(
+    finished: Any,
+    read: Callable[..., Any],
+    verify_here: None,
+    one_thread: None,
+    tmp_path: Path,
+) -> None:
+    """Its model and data lie elsewhere then, with the same contents."""
+    folder = shutil.copytree(finished.folder, tmp_path / "other")
+    db = f"sqlite:///{folder}/trimtab.db"
+    before = read("trials", "--db", db)
+    said = read("run", folder / "spec.yaml", "--db", db, "--quiet")
+    assert said["checkpoint"].startswith(str(folder))
+    assert read("trials", "--db", db) == before
 
 
 def test_plan(finished_copy: Any, read: Callable[..., Any]) -> None:

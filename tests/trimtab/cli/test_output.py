@@ -11,11 +11,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import trimtab
 from trimtab.cli._tables import big, duration, one_line
+from trimtab.errors import InputError
 
 ESCAPE = "\x1b"
 READERS = ["status", "trials", "frontier"]
@@ -54,10 +57,22 @@ def test_status_before_anything_is_measured(
     add_study: Callable[..., str], command: Callable[..., Any]
 ) -> None:
     ran = command("status", "--db", add_study("new", measured=False))
-    assert ran.out.splitlines()[:3] == [
+    assert ran.out.splitlines()[:4] == [
         "study      new",
         "state      new",
         "trials     none yet",
+        "baseline   not measured yet",
+    ]
+
+
+def test_status_while_the_baseline_is_measured(
+    fine_tuning: str, command: Callable[..., Any]
+) -> None:
+    assert command("status", "--db", fine_tuning).out.splitlines()[:4] == [
+        "study      reviews",
+        "state      running",
+        "trials     none yet",
+        "baseline   being measured, after fine-tuning where the model has no head",
     ]
 
 
@@ -88,12 +103,37 @@ def test_frontier_where_nothing_meets_the_limits(
     ]
 
 
-def test_frontier_of_a_cost_that_was_not_measured(
-    searched: str, command: Callable[..., Any]
+def test_a_cost_that_was_not_measured(
+    searched: str, command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    ran = command("frontier", "--cost", "latency", "--db", searched)
-    assert ran.code == 0
-    assert "no latency was measured in this study" in ran.out
+    """Every command says so in the same way, instead of answering with nothing."""
+    said = (
+        "no latency was measured in this study: leave out max_latency, and ask for the cost flops\n"
+    )
+    out = tmp_path / "out.png"
+    for arguments in (
+        ["frontier", "--cost", "latency"],
+        ["frontier", "--cost", "latency", "--json"],
+        ["frontier", "--cost", "latency", "--csv"],
+        ["plot", "--cost", "latency", "--out", str(out)],
+        ["frontier", "--max-latency", "8ms"],
+        ["frontier", "--max-latency", "0.5 s", "--json"],
+        ["emit", "--max-latency", "8", "--out", str(out)],
+    ):
+        ran = command(*arguments, "--db", searched)
+        assert (ran.code, ran.out, ran.err) == (2, "", said)
+    assert not out.exists()
+
+
+def test_python_is_told_too_that_no_latency_was_measured(searched: str, tmp_path: Path) -> None:
+    study = trimtab.open_study("reviews", db=searched)
+    for ask in (
+        lambda: study.frontier(cost="latency"),
+        lambda: study.frontier(max_latency=8),
+        lambda: study.emit(tmp_path / "out", max_latency=8),
+    ):
+        with pytest.raises(InputError, match="no latency was measured"):
+            ask()
 
 
 def test_frontier_before_anything_is_measured(
@@ -217,9 +257,6 @@ def test_csv_of_nothing_has_its_head(
         (["--max-drop", "0"], [1.0]),
         (["--max-drop", "0pt"], [1.0]),
         (["--max-drop", "1pt", "--max-flops", "60%"], [0.4, 0.6]),
-        (["--max-latency", "8ms"], []),
-        (["--max-latency", "8"], []),
-        (["--max-latency", "0.5 s"], []),
     ],
     ids=lambda value: " ".join(map(str, value)),
 )
@@ -313,14 +350,31 @@ def test_a_run_that_meets_no_limit_reports_on_stderr_and_ends_with_3(
 
 
 def test_quiet_says_nothing_but_the_result(
-    finished_copy: Any, command: Callable[..., Any], verify_here: None, one_thread: None
+    finished_copy: Any,
+    command: Callable[..., Any],
+    verify_here: None,
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(finished_copy.folder)
     ran = command("run", finished_copy.spec, "--db", finished_copy.db, "--quiet")
     assert (ran.code, ran.err) == (0, "")
     assert clean(ran.out)
     lines = ran.out.splitlines()
     assert lines[0].split()[0] == "point"
-    assert lines[-1] == f"checkpoint: {finished_copy.checkpoint}"
+    assert lines[-1] == "checkpoint: runs/starter/checkpoint", "below the working directory"
+
+
+def test_a_checkpoint_elsewhere_is_shown_with_its_whole_path(
+    finished_copy: Any,
+    command: Callable[..., Any],
+    verify_here: None,
+    one_thread: None,
+    tmp_path: Path,
+) -> None:
+    ran = command("emit", "--db", finished_copy.db, "--out", tmp_path / "mine")
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines()[-1] == f"checkpoint: {tmp_path / 'mine'}"
 
 
 # Numbers

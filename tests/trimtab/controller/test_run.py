@@ -253,9 +253,6 @@ def test_crashes_of_the_controller_use_up_no_attempts(bench: Any, fake: Any) -> 
 
 
 IDENTITY = {
-    "model": ("model", "./other"),
-    "task__train": ("task.train", "other.tsv"),
-    "task__validation": ("task.validation", "other.tsv"),
     "task__text": ("task.text", ["title"]),
     "task__label": ("task.label", "class"),
     "task__metric": ("task.metric", "f1"),
@@ -304,6 +301,21 @@ def test_every_identity_field_is_tried_here(bench: Any) -> None:
     untried = {name for name in names if not any(field.startswith(name) for field in tried)}
     fixed = {"name", "task.kind", "finetune.lr", "finetune.batch_size"}
     assert untried <= fixed, "the name is another study, kinds are one so far, the rest alike"
+
+
+def test_study_whose_files_were_moved_goes_on(bench: Any, fake: Any, make_survey: Any) -> None:
+    """It knows them by their contents, which others at the new place do not have."""
+    bench.run(fake())
+    moved = {"model": "./b/bert", "task__train": "b/train.tsv", "task__validation": "b/dev.tsv"}
+    executor = fake()
+    bench.run(executor, bench.spec(**moved, search__trials=5))
+    assert executor.count(BaselineJob) == 0 and bench.states() == ["complete"] * 5
+    other = make_survey(data_fingerprint="other")
+    with pytest.raises(StudyChangedError, match="the contents of the data files"):
+        bench.run(
+            fake(lambda job, nth: other if isinstance(job, SurveyJob) else None),
+            bench.spec(**moved),
+        )
 
 
 def test_what_nothing_was_trained_for_may_change(bench: Any, fake: Any) -> None:

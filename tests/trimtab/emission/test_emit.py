@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ import pytest
 
 import trimtab
 from trimtab.emission import _emit, read_manifest
-from trimtab.errors import InputError, NothingFinishedError, TrimtabError
+from trimtab.errors import (
+    InputError,
+    NothingFinishedError,
+    StudyChangedError,
+    TrimtabError,
+)
 from trimtab.selection import Limits, choose
 from trimtab.spec import UnitError
-from trimtab_storage import Reader, Store
+from trimtab_storage import NewPoint, Reader, Store, StudyRow
 
 
 @pytest.fixture
@@ -90,6 +96,49 @@ def test_dropped_weights_are_made_again(
     assert first == again
 
 
+@pytest.mark.parametrize("what", ["data", "model"])
+def test_changed_data_or_model_is_refused_before_anything_is_stored(
+    study: trimtab.Study, tmp_path: Path, what: str
+) -> None:
+    row = study.row()
+    other = replace(row, fingerprint={**row.fingerprint, what: "0" * 64})
+    rows, choice = certified(study), study.choose(Limits(max_flops_ratio=0.35))
+    with Store.open(study.db) as store, pytest.raises(StudyChangedError, match=what) as caught:
+        _emit_of(store, other, choice, Limits(), tmp_path / "out")
+    assert caught.value.exit_code == 2
+    assert certified(study) == rows
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_certified_unless_the_checkpoint_verified(
+    study: trimtab.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path) -> None:
+        raise TrimtabError("did not verify")
+
+    rows = certified(study)
+    monkeypatch.setattr(_emit, "verify_in_fresh_process", fail)
+    with pytest.raises(TrimtabError, match="did not verify"):
+        study.emit(tmp_path / "out", max_flops=0.35)
+    assert certified(study) == rows
+
+
+def test_a_certify_row_of_other_rows_is_measured_again(
+    study: trimtab.Study, verify_here: None, tmp_path: Path
+) -> None:
+    point = study.choose(Limits(max_flops_ratio=0.35)).point
+    names = (field.name for field in fields(NewPoint))
+    stale = {name: getattr(point, name) for name in names}
+    with Store.open(study.db) as store:
+        wrong = NewPoint(**{**stale, "split": "certify", "n": 7, "metric": 0.123})
+        store.add_certified_point(study.row().id, wrong)
+    study.emit(tmp_path / "out", max_flops=0.35)
+    certificate = read_manifest(tmp_path / "out")["certificate"]
+    assert certificate["n"] == 120
+    assert certificate["metric"] != 0.123
+    assert certificate["points_certified_so_far"] == 2
+
+
 def test_the_baseline_itself_can_be_emitted(
     study: trimtab.Study, verify_here: None, tmp_path: Path
 ) -> None:
@@ -134,11 +183,15 @@ def test_a_drop_over_the_limit_on_unseen_rows_is_said(
 
 
 def _emission_for(study: trimtab.Study, choice: Any, limits: Limits, out: Path) -> Any:
+    with Store.open(study.db) as store:
+        return _emit_of(store, study.row(), choice, limits, out)
+
+
+def _emit_of(store: Store, row: StudyRow, choice: Any, limits: Limits, out: Path) -> Any:
     from trimtab.controller import SilentReporter
     from trimtab.controller._emit import emit_of_study
 
-    with Store.open(study.db) as store:
-        return emit_of_study(store, study.row(), choice, limits, out, False, SilentReporter())
+    return emit_of_study(store, row, choice, limits, out, False, SilentReporter())
 
 
 def test_limits_are_read_like_options(study: trimtab.Study, tmp_path: Path) -> None:

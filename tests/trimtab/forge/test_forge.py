@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trimtab.errors import InputError
+from trimtab.errors import InputError, TrimtabError
 from trimtab.forge import (
     Forge,
     measurement_name,
@@ -48,6 +49,7 @@ class Bench:
         source = DataSource(path="/data/train.tsv")
         task = Task(source, source, ("text",), "label", "accuracy", 64, 0)
         self.ran: list[Any] = []
+        self.made = MEASURED
         self.forge = Forge(store, Place(task, "/model", self.files), DATA, self.run)
         self.keep(BASE, "baseline", None, [], None)
         self.keep(STATISTICS, "statistics", BASE, [], None)
@@ -81,7 +83,7 @@ class Bench:
             return StatisticsResult(self.save(job.key), 0.1)
         assert isinstance(job, LadderJob)
         return [
-            RungResult(key, dict(job.choices), self.save(key), MEASURED, {}, 0.1)
+            RungResult(key, dict(job.choices), self.save(key), self.made, {}, 0.1)
             for _, key in job.rungs
         ]
 
@@ -115,6 +117,27 @@ def test_model_is_made_again_from_its_recipe(bench: Bench, how: str) -> None:
     assert row.sha256 is not None and bench.files.verify(MODEL, row.sha256)
     assert stored_measurement(row, NAME) == MEASURED
     assert bench.forge.ensure(MODEL) == row and len(bench.ran) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"flops": 4e5 + 1}, r"\(flops 400,000 then, 400,001 now\)"),
+        ({"params": 399}, "params 400 then, 399 now"),
+        ({"metric": 0.78}, "metric 0.8000 then, 0.7800 now"),
+        ({"metric": float("nan")}, "metric 0.8000 then, nan now"),
+    ],
+)
+def test_a_rebuilt_model_must_be_the_one_that_was_measured(
+    bench: Bench, changes: dict[str, Any], message: str
+) -> None:
+    bench.damage(MODEL)
+    bench.made = replace(MEASURED, **changes)
+    with pytest.raises(TrimtabError, match=message):
+        bench.forge.ensure(MODEL)
+    assert not bench.files.exists(MODEL)
+    bench.made = replace(MEASURED, metric=0.81)  # one sample of 100
+    assert bench.forge.ensure(MODEL).path is not None
 
 
 def test_statistics_that_are_needed_are_made_again_too(bench: Bench) -> None:

@@ -35,6 +35,12 @@ def test_starter_loads_and_its_files_are_there(starter: Path) -> None:
     assert check_files(Spec.load(starter)) == []
 
 
+def test_starter_sets_nothing_that_has_no_effect(starter: Path) -> None:
+    workers = Spec.load(starter).workers
+    assert workers.executor == "inline"
+    assert workers.model_fields_set == {"executor", "device"}
+
+
 def test_starter_names_what_it_wrote(tmp_path: Path) -> None:
     written = write_template("starter", tmp_path / "new" / "spec.yaml")
     assert written[0] == tmp_path / "new" / "spec.yaml"

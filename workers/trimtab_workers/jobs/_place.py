@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,17 +121,22 @@ def load_elastic(folder: Path) -> TrimtabForSequenceClassification:
     """Loads an elastic model from a folder of ours; every weight must find its place.
 
     Raises:
-        ModelError: if a weight is missing, unexpected or of another shape.
+        ModelError: if a weight is missing, unexpected or of another shape, or the configuration
+            asks for what is not safe.
     """
     import torch
 
-    from trimtab_strategies.elastic import TrimtabForSequenceClassification
+    from trimtab_strategies.elastic import TrimtabConfig, TrimtabForSequenceClassification
+    from trimtab_workers._config import read_elastic_config
     from trimtab_workers._quiet import quiet_transformers
     from trimtab_workers.errors import ModelError
 
+    declared = set(inspect.signature(TrimtabConfig).parameters) - {"kwargs"}
+    config = TrimtabConfig(**read_elastic_config(folder, declared))
     with quiet_transformers():
         model, info = TrimtabForSequenceClassification.from_pretrained(
             folder,
+            config=config,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trimtab_workers.executors import WorkerContext
-from trimtab_workers.jobs._place import Place
+from trimtab_workers.jobs._place import Place, load_elastic
 
 N_SEQUENCES = 8
 LONGEST = 32
@@ -29,10 +29,14 @@ class ReferenceJob:
     key: str
 
     def run(self, context: WorkerContext) -> Reference:
-        """Gives eight sequences of growing length with their logits, one row at a time."""
+        """Gives eight sequences of growing length with their logits, one row at a time.
+
+        Whatever the worker's device, this runs on the CPU: so does who compares with it later, and
+        devices differ by more than such a comparison allows.
+        """
         import torch
 
-        model = self.place.elastic_model(context, self.key)
+        model = load_elastic(self.place.files.path(self.key))
         generator = torch.Generator().manual_seed(self.place.task.seed)
         longest = min(LONGEST, model.config.max_position_embeddings - 2)
         sequences, logits = [], []
@@ -42,7 +46,7 @@ class ReferenceJob:
             # Padding has no meaning of its own inside a sequence, and RoBERTa would not count it.
             ids[ids == model.config.pad_token_id] = (model.config.pad_token_id + 1) % 2
             with torch.inference_mode():
-                out = model(ids.to(model.device)).logits[0]
+                out = model(ids).logits[0]
             sequences.append(ids[0].tolist())
             logits.append([float(value) for value in out])
         return Reference(sequences, logits, dict(self.place.histogram(context).counts))

@@ -72,12 +72,12 @@ def test_killed_controllers_lose_nothing_and_repeat_nothing(
 
 def test_killed_controllers_take_their_ray_along(lab: Any, acknowledged: Any) -> None:
     rng = new_rng()
-    lab.write_spec(workers__executor="ray", workers__count=2, search__trials=6)
+    lab.write_spec(workers__executor="ray", workers__count=2, search__trials=4)
     for _ in range(KILLS_WITH_RAY):
         seen = len(lab.log())
         process = lab.start()
-        lab.wait_for(lambda lines: jobs(lines, "start") >= rng.choice([1, 2, 3]), seen)
-        time.sleep(rng.random() * 0.5)
+        n = rng.choice([1, 2, 3])
+        lab.wait_for(lambda lines: jobs(lines, "start") >= n, seen)
         family = lab.family(process)
         workers = [member for member in family if member.name().startswith("ray::Worker")]
         assert len(workers) == 2
@@ -88,7 +88,7 @@ def test_killed_controllers_take_their_ray_along(lab: Any, acknowledged: Any) ->
         acknowledged.note()
     assert lab.run(pause_s=0) == 0, lab.said()
     acknowledged.check()
-    assert_all_is_well(lab, 6)
+    assert_all_is_well(lab, 4)
     _, alive = psutil.wait_procs(lab.families, timeout=5)
     assert all(member.name().endswith("Agent") for member in alive), "idle helpers go later"
 
@@ -185,5 +185,5 @@ def test_study_that_runs_is_not_taken(lab: Any) -> None:
     lab.wait_for(lambda lines: jobs(lines, "start") >= 1)
     assert lab.run() == 2
     said = lab.said().splitlines()[-1]
-    assert "one controller at a time" in said and f"/{process.pid}@" in said
+    assert "one controller at a time" in said and f"process {process.pid} " in said
     assert process.poll() is None

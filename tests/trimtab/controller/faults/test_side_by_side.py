@@ -27,6 +27,6 @@ def test_two_studies_at_once_share_what_they_can(lab: Any) -> None:
         assert (lab.folder / f"runs-{number}" / "checkpoint" / "trimtab.json").is_file()
     # Alone, and with all results there, they agree with what each found beside the other.
     lab.write_spec(name="third", output="runs-3", search__trials=5)
-    assert lab.run(name="third", pause_s=0) == 0
+    assert lab.run_here("third") == 0
     assert [t.recipe for t in lab.trials("third")] == [t.recipe for t in lab.trials("first")]
     assert all(t.reused == t.result["points"] for t in lab.trials("third"))
