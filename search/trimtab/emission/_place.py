@@ -138,9 +138,9 @@ def _clear(folder: Path, out: Path, kind: str) -> None:
     if lock is None:
         return
     try:
-        if kind == "old" and not out.exists():
-            folder.rename(out)
-        else:
+        # Another writer may put its checkpoint there at this moment; then that one stays.
+        is_back = kind == "old" and not out.exists() and _is_renamed(folder, out)
+        if not is_back:
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(lock)

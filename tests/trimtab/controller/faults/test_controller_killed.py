@@ -77,7 +77,7 @@ def test_killed_controllers_take_their_ray_along(lab: Any, acknowledged: Any) ->
         seen = len(lab.log())
         process = lab.start()
         n = rng.choice([1, 2, 3])
-        lab.wait_for(lambda lines: jobs(lines, "start") >= n, seen)
+        lab.wait_for(lambda lines, n=n: jobs(lines, "start") >= n, seen)
         family = lab.family(process)
         workers = [member for member in family if member.name().startswith("ray::Worker")]
         assert len(workers) == 2
