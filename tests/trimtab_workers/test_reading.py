@@ -176,7 +176,8 @@ def test_hub_needs_permission(name):
 
 
 @pytest.mark.parametrize("name", ["http://x/y", "a/b/c", "../x", "imdb", "hf://datasets/a/b"])
-def test_only_hub_ids_reach_the_hub(name):
+def test_only_hub_ids_reach_the_hub(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="a hub id OWNER/NAME"):
         read_rows(DataSource(dataset=name), COLUMNS, allow_hub=True)
 
