@@ -3,16 +3,18 @@
 
 PYTHON ?= python3
 SEED ?= 0
+KILLS ?= 500
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test chaos check bench docs clean
 
 help:
 	@echo "make demo          search a small study on a bundled model and show its frontier"
 	@echo "make test          run every test, the slow ones too"
+	@echo "make chaos         kill what saves artifacts and checkpoints 500 times"
 	@echo "make check         format, lint, types, and the direction of imports"
 	@echo "make bench NAME=x  run benchmarks/x.py and add its result"
 	@echo "make docs          write the generated pages again"
@@ -34,6 +36,10 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+chaos: $(INSTALLED)
+	TRIMTAB_KILLS=$(KILLS) $(BIN)/python -m pytest -k kill tests/trimtab_storage/test_artifacts.py \
+		tests/trimtab/emission/test_killed.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

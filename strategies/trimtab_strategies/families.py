@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
+from trimtab_strategies.dialects import DIALECTS
 from trimtab_strategies.elastic import TrimtabConfig, TrimtabForSequenceClassification
 
-_ENCODER = {
+_EMBEDDINGS = {
     "embeddings.word_embeddings": "embeddings.word",
     "embeddings.position_embeddings": "embeddings.position",
     "embeddings.token_type_embeddings": "embeddings.token_type",
     "embeddings.LayerNorm": "embeddings.norm",
+    "embeddings_project": "embeddings.project",
 }
 _LAYER = {
     "attention.self.query": "query",
@@ -27,50 +29,73 @@ _LAYER = {
     "output.dense": "down",
     "output.LayerNorm": "output_norm",
 }
+_DISTILBERT_LAYER = {
+    "attention.q_lin": "query",
+    "attention.k_lin": "key",
+    "attention.v_lin": "value",
+    "attention.out_lin": "attention_out",
+    "sa_layer_norm": "attention_norm",
+    "ffn.lin1": "up",
+    "ffn.lin2": "down",
+    "output_layer_norm": "output_norm",
+}
+_CLASSIFIER = {"classifier.dense": "head.dense", "classifier.out_proj": "head.out"}
 
 
 @dataclass(frozen=True)
 class Family:
-    """A stock architecture: where its modules are, and what its configuration means.
+    """A stock architecture: where its modules are, and what tells it apart.
 
-    ``outer`` maps modules outside the layers, ``layer`` those inside ``layer_prefix.<i>``; the
-    right-hand names are the elastic model's. ``settings`` adds what tells this family apart.
+    ``head`` maps modules of the whole model, ``layer`` those inside ``<prefix>.<layers>.<i>``; the
+    right-hand names are the elastic model's. ``switches`` are set in every elastic configuration of
+    the family; its dialect, under the same name, says how the stock one is read.
     """
 
-    outer: Mapping[str, str]
-    layer_prefix: str
+    prefix: str
+    layers: str
     layer: Mapping[str, str]
-    settings: Callable[[Any], Mapping[str, Any]] = field(default=lambda config: {})
+    head: Mapping[str, str]
+    switches: Mapping[str, Any] = field(default_factory=dict)
 
     def module_names(self, n_layers: int) -> dict[str, str]:
         """Maps each stock module's full name to the elastic module that takes its weights."""
+        outer = {f"{self.prefix}.{stock}": elastic for stock, elastic in _EMBEDDINGS.items()}
         inner = {
-            f"{self.layer_prefix}.{index}.{stock}": f"layers.{index}.{elastic}"
+            f"{self.prefix}.{self.layers}.{index}.{stock}": f"layers.{index}.{elastic}"
             for index in range(n_layers)
             for stock, elastic in self.layer.items()
         }
-        return {**self.outer, **inner}
+        return {**outer, **inner, **self.head}
 
-
-def _bert_like(prefix: str, head: Mapping[str, str]) -> tuple[dict[str, str], str]:
-    outer = {f"{prefix}.{stock}": elastic for stock, elastic in _ENCODER.items()}
-    return {**outer, **head}, f"{prefix}.encoder.layer"
-
-
-_BERT, _BERT_LAYERS = _bert_like(
-    "bert", {"bert.pooler.dense": "head.dense", "classifier": "head.out"}
-)
-_ROBERTA, _ROBERTA_LAYERS = _bert_like(
-    "roberta", {"classifier.dense": "head.dense", "classifier.out_proj": "head.out"}
-)
 
 FAMILIES: Mapping[str, Family] = {
-    "bert": Family(_BERT, _BERT_LAYERS, _LAYER),
-    "roberta": Family(
-        _ROBERTA,
-        _ROBERTA_LAYERS,
+    "bert": Family(
+        "bert",
+        "encoder.layer",
         _LAYER,
-        lambda config: {"positions_skip_padding": True, "dropout_before_head": True},
+        {"bert.pooler.dense": "head.dense", "classifier": "head.out"},
+    ),
+    "roberta": Family(
+        "roberta", "encoder.layer", _LAYER, _CLASSIFIER, {"dropout_before_head": True}
+    ),
+    "distilbert": Family(
+        "distilbert",
+        "transformer.layer",
+        _DISTILBERT_LAYER,
+        {"pre_classifier": "head.dense", "classifier": "head.out"},
+        {
+            "head_activation": "relu",
+            "dropout_after_attention": False,
+            "type_vocab_size": 0,
+            "layer_norm_eps": 1e-12,
+        },
+    ),
+    "electra": Family(
+        "electra",
+        "encoder.layer",
+        _LAYER,
+        _CLASSIFIER,
+        {"head_activation": "gelu", "dropout_before_head": True},
     ),
 }
 
@@ -106,14 +131,22 @@ def elastic_config(config: PretrainedConfig) -> TrimtabConfig:
         )
     if getattr(config, "is_decoder", False):
         raise ValueError("the model must be an encoder, but its config says is_decoder: true")
-    n_layers, n_heads = config.num_hidden_layers, config.num_attention_heads
+    dialect = DIALECTS[config.model_type]
+
+    def stated(name: str) -> Any:
+        return getattr(config, dialect.name_of(name))
+
+    n_layers, n_heads = stated("num_hidden_layers"), stated("num_attention_heads")
+    names = (*_SHARED_SETTINGS, *dialect.own_sizes)
+    settings = {name: stated(name) for name in names if name not in dialect.lacks}
+    settings |= FAMILIES[config.model_type].switches
     return TrimtabConfig(
         family=config.model_type,
-        head_dim=config.hidden_size // n_heads,
+        head_dim=stated("hidden_size") // n_heads,
         heads_per_layer=[n_heads] * n_layers,
-        filters_per_layer=[config.intermediate_size] * n_layers,
-        **{name: getattr(config, name) for name in _SHARED_SETTINGS},
-        **FAMILIES[config.model_type].settings(config),
+        filters_per_layer=[stated("intermediate_size")] * n_layers,
+        positions_skip_padding=dialect.positions_skip_padding,
+        **settings,
     )
 
 

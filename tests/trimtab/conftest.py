@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,26 @@ EDITS = {
     r"epochs: 15, lr: 2e-3, batch_size: 32": "epochs: 10, lr: 2e-3, batch_size: 16",
     r"calibration: \[256, 512\]": "calibration: [256]",
     r"trials: 6": "trials: 2",
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "distilbert": {
+        "dim": 64,
+        "n_layers": 2,
+        "n_heads": 4,
+        "hidden_dim": 256,
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+        "seq_classif_dropout": 0.0,
+    },
+    "electra": {
+        "embedding_size": 32,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 256,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    },
 }
 
 
@@ -78,14 +99,48 @@ def workspace(tmp_path: Path) -> Workspace:
     return make_workspace(tmp_path)
 
 
+def make_family(kind: str, folder: Path) -> None:
+    """Puts a bare encoder of another family beside the tokenizer of the starter's model."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    words = len((folder / "vocab.txt").read_text().splitlines())
+    shared = {"vocab_size": words, "max_position_embeddings": 64, "initializer_range": 0.05}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(kind, **shared, **FAMILIES[kind])
+        AutoModel.from_config(config).save_pretrained(folder)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A small finished study, named `starter`. Only to be read: see `finished_copy`."""
+    made = make_workspace(tmp_path_factory.mktemp("finished"))
+    _run(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def finished_families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Workspace]:
+    """The same study with encoders of other families. Only to be read."""
+    import trimtab
+    from trimtab.emission import _emit
+
+    made = {kind: make_workspace(tmp_path_factory.mktemp(kind)) for kind in FAMILIES}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_emit, "verify_in_fresh_process", trimtab.verify)
+        for kind, workspace in made.items():
+            make_family(kind, workspace.folder / "starter" / "tiny-bert")
+            workspace.edit({"trials: 2": "trials: 1"})
+            _run(workspace)
+    return made
+
+
+def _run(made: Workspace) -> None:
     import torch
 
     import trimtab
 
-    made = make_workspace(tmp_path_factory.mktemp("finished"))
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         # Several threads would mostly wait for each other in a model this small.
@@ -93,7 +148,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         torch.set_num_threads(1)
         trimtab.run(trimtab.Spec.load(made.spec), db=made.db)
     torch.set_num_threads(threads)
-    return made
 
 
 @pytest.fixture

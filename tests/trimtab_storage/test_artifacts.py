@@ -26,7 +26,8 @@ from trimtab_storage import (
 from trimtab_storage.testing import make_artifact
 
 KEY = "ab" * 16
-KILLS = 25
+KILLS = int(os.environ.get("TRIMTAB_KILLS", "50"))
+"""Fifty in every run of the tests; `make chaos` makes it 500."""
 BLOCKS = 10
 
 
@@ -224,6 +225,7 @@ def save_many(url: str, started: int) -> None:
                 files.remove(key)
 
 
+@pytest.mark.timeout(60 + 5 * KILLS)
 def test_killed_saves_leave_nothing_half_visible(
     url: str,
     store: Store,
@@ -245,6 +247,10 @@ def test_killed_saves_leave_nothing_half_visible(
         time.sleep(rng.random() * 0.04)
         running.kill()
         assert check_invariants(store, study.id) == []
+        for row in store.kept_artifacts():
+            assert row.sha256 and files.verify(row.key, row.sha256), (
+                "what is recorded must be whole"
+            )
         for folder in files.root.glob("[0-9a-f][0-9a-f]/*"):
             assert sorted(path.name for path in folder.iterdir()) == ["a", "b", "c", "owner.json"]
             note = json.loads((folder / "owner.json").read_text())

@@ -84,7 +84,7 @@ def _byte_pairs() -> object:
     )
 
 
-def _sizes() -> dict[str, float]:
+def _sizes() -> dict[str, object]:
     return {
         "initializer_range": 0.1,  # so that a random model tells rows apart
         "hidden_size": 32,
@@ -94,31 +94,50 @@ def _sizes() -> dict[str, float]:
     }
 
 
+_FAMILIES: dict[str, tuple[str, Callable[[], object], dict[str, object]]] = {
+    "bert": ("Bert", _wordpiece, _sizes() | {"vocab_size": 40, "max_position_embeddings": 64}),
+    "roberta": (
+        "Roberta",
+        _byte_pairs,
+        _sizes()
+        | {
+            "vocab_size": 400,
+            "max_position_embeddings": 66,
+            "type_vocab_size": 1,
+            "pad_token_id": 1,
+        },
+    ),
+    "distilbert": (
+        "DistilBert",
+        _wordpiece,
+        {
+            "initializer_range": 0.1,
+            "dim": 32,
+            "n_layers": 2,
+            "n_heads": 4,
+            "hidden_dim": 64,
+            "vocab_size": 40,
+            "max_position_embeddings": 64,
+        },
+    ),
+    # as narrow in front as the small ELECTRA
+    "electra": (
+        "Electra",
+        _wordpiece,
+        _sizes() | {"vocab_size": 40, "max_position_embeddings": 64, "embedding_size": 16},
+    ),
+}
+
+
 def _save(kind: str, head: str | None, folder: Path, **changes: object) -> Path:
     import transformers
 
-    if kind == "bert":
-        tokenizer = _wordpiece()
-        config = transformers.BertConfig(
-            **_sizes(), **{"vocab_size": 40, "max_position_embeddings": 64, **changes}
-        )
-    else:
-        tokenizer = _byte_pairs()
-        config = transformers.RobertaConfig(
-            **_sizes(),
-            **{
-                "vocab_size": 400,
-                "max_position_embeddings": 66,
-                "type_vocab_size": 1,
-                "pad_token_id": 1,
-                **changes,
-            },
-        )
-    family = {"bert": "Bert", "roberta": "Roberta"}[kind]
+    family, tokenizer, settings = _FAMILIES[kind]
+    config = getattr(transformers, f"{family}Config")(**settings | changes)
     torch.manual_seed(0)
     model = getattr(transformers, f"{family}{head or 'Model'}")(config)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
     return folder
 
 
@@ -126,18 +145,25 @@ def _save(kind: str, head: str | None, folder: Path, **changes: object) -> Path:
 def saved_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")
     head = "ForSequenceClassification"
+    names = {0: "negative", 1: "positive", 2: "mixed"}
+    named = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    kinds: dict[str, tuple[str | None, dict[str, object]]] = {
+        "bert": (None, {}),
+        "roberta": (None, {}),
+        "distilbert": (None, {}),
+        "electra": (None, {}),
+        "bert-masked": ("ForMaskedLM", {}),
+        "distilbert-masked": ("ForMaskedLM", {"sinusoidal_pos_embds": True}),
+        "electra-masked": ("ForMaskedLM", {}),
+        "electra-told": ("ForPreTraining", {"embedding_size": 32}),
+        "bert-head": (head, named),
+        "roberta-head": (head, {"num_labels": 3}),
+        "distilbert-head": (head, named),
+        "electra-head": (head, named),
+    }
     return {
-        "bert": _save("bert", None, root / "bert"),
-        "roberta": _save("roberta", None, root / "roberta"),
-        "bert-masked": _save("bert", "ForMaskedLM", root / "bert-masked"),
-        "bert-head": _save(
-            "bert",
-            head,
-            root / "bert-head",
-            id2label={0: "negative", 1: "positive", 2: "mixed"},
-            label2id={"negative": 0, "positive": 1, "mixed": 2},
-        ),
-        "roberta-head": _save("roberta", head, root / "roberta-head", num_labels=3),
+        name: _save(name.split("-")[0], kind, root / name, **changes)
+        for name, (kind, changes) in kinds.items()
     }
 
 

@@ -22,7 +22,7 @@ def test_rows_are_split_tokenised_and_labelled(toy_task, saved_models):
 
 
 def test_tokens_are_those_of_the_tokenizer(toy_task, saved_models, rows_of):
-    for name in ("bert", "roberta"):
+    for name in ("bert", "roberta", "distilbert", "electra"):
         data = load_task_data(toy_task(), saved_models[name])
         tokenizer = load_tokenizer(saved_models[name])
         for row, (text, label) in enumerate(rows_of(160, 1)):
@@ -81,7 +81,7 @@ def test_long_text_is_cut_and_counted(toy_task, saved_models, rows_of):
 
 def test_length_stops_where_the_model_does(toy_task, saved_models, rows_of):
     rows = [(" ".join(["film"] * 600), 1), *rows_of(160, 1)]
-    for name in ("bert", "roberta"):
+    for name in ("bert", "roberta", "distilbert", "electra"):
         data = load_task_data(toy_task(train=rows, max_length=512), saved_models[name])
         assert data.max_length == 64
         assert data.train.lengths.max() == 64
@@ -121,7 +121,9 @@ def test_pairs_have_two_kinds_of_tokens_where_the_model_does(toy_task, saved_mod
     assert len(cut.tokens) == len(cut.token_types) == 32
     assert set(cut.token_types.tolist()) == {0, 1}, "both texts keep a part"
     assert data.truncated == 1
-    assert load_task_data(task, saved_models["roberta"]).train.token_types is None
+    assert load_task_data(task, saved_models["electra"]).train.token_types is not None
+    for name in ("roberta", "distilbert"):
+        assert load_task_data(task, saved_models[name]).train.token_types is None
 
 
 def test_missing_value_words_reach_the_model(toy_task, saved_models, rows_of):

@@ -35,7 +35,7 @@ def test_logits_are_in_the_order_of_the_rows():
     assert logits.dtype == np.float32
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "electra"])
 def test_logits_do_not_depend_on_the_batch_size(toy_task, saved_models, name):
     data = load_task_data(toy_task(), saved_models[name])
     model = load_stock_model(saved_models[name], num_labels=2)

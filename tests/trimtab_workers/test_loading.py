@@ -18,7 +18,19 @@ def edit_weights(folder, edit):
     save_file(tensors, file, metadata={"format": "pt"})
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta", "bert-masked"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bert",
+        "roberta",
+        "distilbert",
+        "electra",
+        "bert-masked",
+        "distilbert-masked",
+        "electra-masked",
+        "electra-told",
+    ],
+)
 def test_fresh_head_is_seeded_and_named(saved_models, name):
     folder = saved_models[name]
     names = {0: "x", 1: "y", 2: "z"}
@@ -32,7 +44,9 @@ def test_fresh_head_is_seeded_and_named(saved_models, name):
     assert all(equal)
     differ = [k for k, v in one.state_dict().items() if not torch.equal(v, other.state_dict()[k])]
     assert differ
-    assert all(key.startswith("classifier.") or "pooler" in key for key in differ)
+    assert all(
+        key.startswith(("classifier.", "pre_classifier.")) or "pooler" in key for key in differ
+    )
 
 
 def test_fresh_head_is_the_same_in_another_process_which_prints_nothing(saved_models):
@@ -69,6 +83,15 @@ def test_head_is_loaded_as_it_is(saved_models):
     assert torch.equal(model.classifier.weight, stored["classifier.weight"])
     assert model.config.id2label == {0: "negative", 1: "positive", 2: "mixed"}
     assert not model.training
+
+
+@pytest.mark.parametrize("name", ["distilbert-head", "electra-head"])
+def test_other_families_keep_their_head_and_its_names(saved_models, name):
+    model = load_stock_model(saved_models[name])
+    stored = load_file(saved_models[name] / "model.safetensors")
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, stored[key])
+    assert model.config.label2id == {"negative": 0, "positive": 1, "mixed": 2}
 
 
 def test_half_precision_becomes_single(make_model):
@@ -111,6 +134,14 @@ def test_number_of_classes_must_be_known_and_agree(saved_models):
             "missing 'bert.pooler.dense.bias'",
         ),
         ("roberta-head", lambda t: t.pop("classifier.out_proj.bias"), "missing 'classifier.out"),
+        ("distilbert-head", lambda t: t.pop("pre_classifier.bias"), "missing 'pre_classifier.bias"),
+        ("electra-head", lambda t: t.pop("classifier.dense.bias"), "missing 'classifier.dense"),
+        ("electra", lambda t: t.pop("embeddings_project.bias"), "missing 'electra.embeddings_proj"),
+        (
+            "distilbert-head",
+            lambda t: t.update({"vocab_projector.bias": torch.ones(2)}),
+            "left over 'vocab_projector.bias'",
+        ),
         ("bert", lambda t: t.update(stray=torch.ones(2)), "left over 'stray'"),
         ("bert-head", lambda t: t.update({"cls.x": torch.ones(2)}), "left over 'cls.x'"),
         (
@@ -150,7 +181,7 @@ def test_unknown_activation_is_one_line(make_model):
         load_stock_model(folder, num_labels=2)
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "electra"])
 def test_tokenizer_knows_the_words(saved_models, name):
     tokenizer = load_tokenizer(saved_models[name])
     ids = tokenizer("the film is great")["input_ids"]
@@ -158,8 +189,9 @@ def test_tokenizer_knows_the_words(saved_models, name):
     assert tokenizer.decode(ids, skip_special_tokens=True) == "the film is great"
 
 
-def test_plain_vocabulary_file_is_enough(make_model):
-    folder = make_model()
+@pytest.mark.parametrize("name", ["bert", "distilbert", "electra"])
+def test_plain_vocabulary_file_is_enough(make_model, name):
+    folder = make_model(name)
     for file in folder.glob("tokenizer*"):
         file.unlink()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "film"]

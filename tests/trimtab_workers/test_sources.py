@@ -5,7 +5,12 @@ import sys
 import pytest
 
 from trimtab_workers.errors import ModelError
-from trimtab_workers.sources import check_model_folder, model_fingerprint, resolve_model
+from trimtab_workers.sources import (
+    check_model_folder,
+    model_fingerprint,
+    read_config,
+    resolve_model,
+)
 
 
 @pytest.fixture
@@ -68,7 +73,8 @@ def test_package_folder_must_stay_inside(package):
         ("owner/name", "if it is a model on the hub, allow it with --allow-hub"),
     ],
 )
-def test_what_cannot_be_resolved_says_why(reference, message):
+def test_what_cannot_be_resolved_says_why(reference, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=message):
         resolve_model(reference, allow_hub=False)
 
@@ -82,11 +88,14 @@ def test_hub_fetches_only_weights_and_words(monkeypatch, tmp_path):
         asked.update(options, repository=repository)
         return str(tmp_path)
 
+    (tmp_path / "model.safetensors").touch()
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     assert resolve_model("owner/na.me@0123abc", allow_hub=True) == tmp_path
     assert asked == {
         "repository": "owner/na.me",
+        "repo_type": "model",
         "revision": "0123abc",
+        "local_files_only": False,
         "allow_patterns": ["*.safetensors", "*.json", "*.txt"],
     }
 
@@ -120,6 +129,45 @@ def test_facts_of_a_head(saved_models):
 def test_roberta_cannot_use_all_its_positions(saved_models):
     facts = check_model_folder(saved_models["roberta"])
     assert (facts.max_positions, facts.pad_token_id, facts.type_vocab_size) == (64, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "types"), [("distilbert-head", 0), ("electra-head", 2), ("electra-told", 2)]
+)
+def test_facts_of_other_families(saved_models, name, types):
+    facts = check_model_folder(saved_models[name])
+    assert (facts.model_type, facts.has_head) == (name.split("-")[0], name.endswith("-head"))
+    assert (facts.max_positions, facts.pad_token_id, facts.type_vocab_size) == (64, 0, types)
+    shape = (facts.hidden_size, facts.num_layers, facts.num_heads, facts.intermediate_size)
+    assert shape == (32, 2, 4, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("distilbert", {"dim": None}, "dim must be a whole number from 1 on, got None"),
+        ("distilbert", {"n_heads": 5}, "dim must be a multiple of n_heads, got 32 and 5"),
+        ("distilbert", {"hidden_dim": "64"}, "hidden_dim must be a whole number"),
+        ("distilbert", {"activation": "a/b"}, "activation must be a plain name"),
+        ("electra", {"embedding_size": 0}, "embedding_size must be a whole number from 1 on"),
+    ],
+)
+def test_what_is_wrong_is_named_as_in_the_file(make_model, name, changes, message):
+    folder = make_model(name)
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(ModelError, match=rf"config\.json: {message}"):
+        check_model_folder(folder)
+
+
+def test_settings_of_another_family_mean_nothing(make_model):
+    folder = make_model("distilbert")
+    path = folder / "config.json"
+    stray = {"type_vocab_size": 2, "layer_norm_eps": 0.5, "hidden_act": "relu", "hidden_size": 7}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **stray}))
+    facts = check_model_folder(folder)
+    assert (facts.type_vocab_size, facts.hidden_size) == (0, 32)
+    assert not stray.keys() & read_config(folder).keys()
 
 
 def test_id2label_is_ordered_by_number(make_model):

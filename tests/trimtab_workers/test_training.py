@@ -25,7 +25,7 @@ def train(model, data, settings, seed=0, **options):
     )
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "electra"])
 def test_a_toy_task_is_learnt(toy_task, saved_models, rows_of, name):
     data = load_task_data(toy_task(train=rows_of(400, 1)), saved_models[name])
     model = load_stock_model(saved_models[name], num_labels=2)

@@ -7,13 +7,16 @@ or change what the numbers mean is refused rather than dropped.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from trimtab_strategies.dialects import DIALECTS, Dialect
+from trimtab_workers._bounds import check_bounds, check_own
 from trimtab_workers.errors import ModelError
 
-FAMILIES = ("bert", "roberta")
+FAMILIES = tuple(DIALECTS)
 ELASTIC = "trimtab"
 ATTENTION = ("eager", "sdpa")
 LARGEST_CONFIG = 1 << 20
@@ -25,26 +28,32 @@ SIZES = (
     "intermediate_size",
     "max_position_embeddings",
 )
-KEPT = frozenset(SIZES) | {
-    "architectures",
+SHARED = (
+    *SIZES,
     "attention_probs_dropout_prob",
-    "bos_token_id",
-    "chunk_size_feed_forward",
     "classifier_dropout",
-    "eos_token_id",
     "hidden_act",
     "hidden_dropout_prob",
-    "id2label",
-    "initializer_range",
-    "label2id",
-    "layer_norm_eps",
-    "model_type",
-    "num_labels",
-    "pad_token_id",
-    "problem_type",
-    "tie_word_embeddings",
-    "type_vocab_size",
-}
+)
+"""Settings that every family has, under BERT's names for them."""
+KEPT = frozenset(
+    {
+        "architectures",
+        "bos_token_id",
+        "chunk_size_feed_forward",
+        "eos_token_id",
+        "id2label",
+        "initializer_range",
+        "label2id",
+        "layer_norm_eps",
+        "model_type",
+        "num_labels",
+        "pad_token_id",
+        "problem_type",
+        "tie_word_embeddings",
+        "type_vocab_size",
+    }
+)
 # what has to hold of keys that are then left out, or kept
 ONLY_WITH: Mapping[str, tuple[Any, str]] = {
     "quantization_config": (None, "give the model before it was quantised"),
@@ -55,6 +64,15 @@ ONLY_WITH: Mapping[str, tuple[Any, str]] = {
 }
 LEAST: Mapping[str, int] = {"pad_token_id": 0, "type_vocab_size": 1, "num_labels": 1}
 NAMES_ARE_FREE = frozenset({"id2label", "label2id"})
+OWN_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "head_dim",
+    "heads_per_layer",
+    "filters_per_layer",
+    "max_position_embeddings",
+    "pad_token_id",
+)
 STANDARD = (
     "architectures",
     "bos_token_id",
@@ -69,7 +87,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Reads and sanitises the `config.json` of a model folder.
 
     Returns:
-        The keys that the built families need, as they stand in the file.
+        The keys that the family needs, as they stand in the file.
 
     Raises:
         ModelError: There is no such file, it is not well-formed, or it asks for what is not built
@@ -88,8 +106,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     for key, (allowed, reason) in ONLY_WITH.items():
         if config.get(key) not in (None, allowed):
             raise ModelError(f"{path}: {key} must be {json.dumps(allowed)} or absent; {reason}")
-    kept = {key: value for key, value in config.items() if key in KEPT}
-    _check_sizes(path, kept)
+    dialect = DIALECTS[model_type]
+    kept = {key: value for key, value in config.items() if key in _keys(dialect)}
+    _check_sizes(path, kept, dialect)
+    check_bounds(path, kept, dialect)
     _check_names(path, kept)
     return kept
 
@@ -113,6 +133,8 @@ def read_elastic_config(folder: Path, declared: Iterable[str]) -> dict[str, Any]
     for key, value in _walk(config):
         if key != "auto_map":
             _refuse_code(path, key, value)
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(f"{folder}: the model must be whole, but there is an adapter; remove it")
     if config.get("model_type") != ELASTIC:
         raise ModelError(
             f"{path}: model_type must be {ELASTIC!r}, got {config.get('model_type')!r}; name a "
@@ -122,7 +144,9 @@ def read_elastic_config(folder: Path, declared: Iterable[str]) -> dict[str, Any]
         raise ModelError(
             f"{path}: quantization_config must be absent, as trimtab writes no quantised models"
         )
-    return {key: config[key] for key in {*declared, *STANDARD} if key in config}
+    kept = {key: config[key] for key in {*declared, *STANDARD} if key in config}
+    check_own(path, kept, OWN_SIZES)
+    return kept
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -132,12 +156,20 @@ def read_json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > LARGEST_CONFIG:
         raise ModelError(f"{path}: the file must have at most {LARGEST_CONFIG} bytes")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: the file must be well-formed JSON ({error})") from None
     if not isinstance(value, dict):
         raise ModelError(f"{path}: the file must hold one JSON object")
     return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"a number must be finite, got {text[:40]}")
+    return number
 
 
 def refuse_auto_map(path: Path, config: Mapping[str, Any]) -> None:
@@ -174,17 +206,23 @@ def _walk(value: Any) -> Iterator[tuple[str, Any]]:
             yield from _walk(inner)
 
 
-def _check_sizes(path: Path, config: Mapping[str, Any]) -> None:
-    needed = dict.fromkeys(SIZES, 1)
+def _keys(dialect: Dialect) -> frozenset[str]:
+    own = (*dialect.own_sizes, *dialect.own_settings, *map(dialect.name_of, SHARED))
+    return KEPT.union(own) - dialect.lacks
+
+
+def _check_sizes(path: Path, config: Mapping[str, Any], dialect: Dialect) -> None:
+    needed = dict.fromkeys((*map(dialect.name_of, SIZES), *dialect.own_sizes), 1)
     given = {key: least for key, least in LEAST.items() if config.get(key) is not None}
     for key, least in (needed | given).items():
         value = config.get(key)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ModelError(f"{path}: {key} must be a whole number from {least} on, got {value!r}")
-    if config["hidden_size"] % config["num_attention_heads"]:
+    width, heads = map(dialect.name_of, ("hidden_size", "num_attention_heads"))
+    if config[width] % config[heads]:
         raise ModelError(
-            f"{path}: hidden_size must be a multiple of num_attention_heads, got "
-            f"{config['hidden_size']} and {config['num_attention_heads']}"
+            f"{path}: {width} must be a multiple of {heads}, got {config[width]} and "
+            f"{config[heads]}"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab_workers._loading import tokenizer_faults
 from trimtab_workers.errors import DataError, ModelError
 from trimtab_workers.sources import ModelFacts
 
@@ -100,7 +101,7 @@ def encode(
 
     Raises:
         DataError: `max_length` leaves no room for text.
-        ModelError: The tokenizer is not the model's, or knows next to none of the text.
+        ModelError: The tokenizer is broken, not the model's, or knows next to none of the text.
     """
     special = tokenizer.num_special_tokens_to_add(pair=len(texts) == 2)
     if max_length < special + len(texts):
@@ -114,9 +115,10 @@ def encode(
     truncated = 0
     for start in range(0, len(labels), ROWS_AT_ONCE):
         batch = [list(column[start : start + ROWS_AT_ONCE]) for column in texts]
-        ids, kinds, cut = _tokenise(tokenizer, batch, max_length, two_types)
-        rows += [np.array(row, dtype=np.int32) for row in ids]
-        types += [np.array(row, dtype=np.int32) for row in kinds]
+        with tokenizer_faults(tokenizer.name_or_path, "work on the text"):
+            ids, kinds, cut = _tokenise(tokenizer, batch, max_length, two_types)
+            rows += [np.array(row, dtype=np.int32) for row in ids]
+            types += [np.array(row, dtype=np.int32) for row in kinds]
         truncated += cut
     encoded = Encoded.from_lists(rows, labels, types if two_types else None)
     _check_vocabulary(tokenizer, encoded, special, facts)
@@ -142,6 +144,11 @@ def _tokenise(
 
 
 def _check_vocabulary(tokenizer: Any, rows: Encoded, special: int, facts: ModelFacts) -> None:
+    if not rows.lengths.all():
+        raise ModelError(
+            f"{tokenizer.name_or_path}: the tokenizer must give at least one token for every row, "
+            "but gives none for some; is its tokenizer.json whole?"
+        )
     highest = int(rows.tokens.max())
     if highest >= facts.vocab_size:
         raise ModelError(

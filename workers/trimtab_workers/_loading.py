@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ from trimtab_workers._words import listed, one_line
 from trimtab_workers.errors import ModelError
 
 # Tensors that a fresh head brings along: a checkpoint of an encoder lacks them
-FRESH = re.compile(r"classifier\..+|bert\.pooler\..+")
+FRESH = re.compile(r"(pre_)?classifier\..+|bert\.pooler\..+")
 # Tensors of the heads of pre-training, and buffers that old releases saved
-LEFT_OVER = re.compile(r"cls\..+|lm_head\..+|qa_outputs\..+|(roberta\.)?pooler\..+")
+LEFT_OVER = re.compile(
+    r"(cls|lm_head|qa_outputs|(roberta\.)?pooler"  # of BERT and RoBERTa
+    r"|vocab_(transform|layer_norm|projector)"  # of DistilBERT
+    r"|discriminator_predictions|generator_(predictions|lm_head))\..+"  # of ELECTRA
+)
 BUFFERS = re.compile(r"(.+\.)?position_ids")
 
 
@@ -71,21 +76,30 @@ def load_fast_tokenizer(path: Path, config: Mapping[str, Any]) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with quiet_transformers():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                path,
-                config=_stock_config(config, {}),
-                trust_remote_code=False,
-                local_files_only=True,
-            )
-        except Exception as error:  # a broken file raises whatever its parser raises
-            raise ModelError(
-                f"{path}: the tokenizer cannot be loaded ({one_line(error)})"
-            ) from error
+    with quiet_transformers(), tokenizer_faults(path, "be loaded"):
+        tokenizer = AutoTokenizer.from_pretrained(
+            path,
+            config=_stock_config(config, {}),
+            trust_remote_code=False,
+            local_files_only=True,
+        )
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:
         raise ModelError(f"{path}: the tokenizer must be a fast one that has a padding token")
     return tokenizer
+
+
+@contextmanager
+def tokenizer_faults(path: object, what: str) -> Iterator[None]:
+    """Turns whatever a broken tokenizer raises into a `ModelError` of one line.
+
+    Its core is compiled, and where that gives up, what it raises is no `Exception`.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise ModelError(f"{path}: the tokenizer cannot {what} ({one_line(error)})") from error
 
 
 def _stock_config(config: Mapping[str, Any], names: Mapping[int, str]) -> Any:

@@ -6,8 +6,22 @@ into an exception of our own.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Leaves out the warnings of the hub's client: each of its retries makes two."""
+    from huggingface_hub.utils.logging import get_verbosity, set_verbosity
+
+    verbosity = get_verbosity()
+    set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        set_verbosity(verbosity)
 
 
 @contextmanager

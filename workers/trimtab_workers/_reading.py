@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trimtab_workers._hub import hub_id
-from trimtab_workers._quiet import quiet_datasets
+from trimtab_workers._hub import HubError, fetch_snapshot, hub_id, is_away
+from trimtab_workers._plain import check_folder_files, check_plain
+from trimtab_workers._quiet import quiet_datasets, quiet_hub
 from trimtab_workers._tables import check_utf8, scan_table
 from trimtab_workers._words import did_you_mean, listed, one_line
 from trimtab_workers.errors import DataError
 from trimtab_workers.task import DataSource
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\b.*")
 # pandas would read NA, null, None and the like as missing values
 KEEP_TEXT = {"keep_default_na": False, "na_filter": False, "encoding": "utf-8"}
 
@@ -40,6 +43,8 @@ def read_rows(
     with tempfile.TemporaryDirectory(prefix="trimtab-data-") as cache, quiet_datasets():
         dataset = _load(source, Path(cache), allow_hub)
         _check_columns(str(source), columns, dataset.column_names)
+        dataset = dataset.select_columns(list(columns))
+        check_plain(str(source), dataset.features)
         if len(dataset) == 0:
             raise DataError(f"{source}: at least one row is needed, but there is none")
         return {column: list(dataset[column]) for column in columns}
@@ -48,8 +53,9 @@ def read_rows(
 def _load(source: DataSource, cache: Path, allow_hub: bool) -> Any:
     if source.path is not None:
         return _load_file(Path(source.path), cache)
-    if Path(str(source.dataset)).is_dir():
-        return _load_folder(source, cache)
+    folder = Path(str(source.dataset))
+    if folder.is_dir():
+        return _load_folder(source, folder.resolve(), cache)
     return _load_from_hub(source, cache, allow_hub)
 
 
@@ -119,15 +125,15 @@ def _name_bad_line(path: Path) -> None:
                 )
 
 
-def _load_folder(source: DataSource, cache: Path) -> Any:
+def _load_folder(source: DataSource, folder: Path, cache: Path) -> Any:
     from datasets import load_dataset_builder
 
-    folder = Path(str(source.dataset)).resolve()
     _refuse_remote_files(folder)
     try:
         builder = load_dataset_builder(str(folder), name=source.config, cache_dir=str(cache))
     except Exception as error:
         raise DataError(f"{source}: the folder cannot be loaded ({one_line(error)})") from error
+    check_folder_files(folder, builder.config.data_files or {})
     options: dict[str, Any] = {}
     if hasattr(builder.config, "quoting"):
         quoting = csv.QUOTE_NONE if builder.config.sep == "\t" else csv.QUOTE_MINIMAL
@@ -162,8 +168,38 @@ def _load_from_hub(source: DataSource, cache: Path, allow_hub: bool) -> Any:
             "--allow-hub"
         )
     repository, revision = parts
-    options = {"name": source.config, "split": source.split, "revision": revision}
-    return _load_dataset(str(source), repository, cache, **options)
+    options = {"name": source.config, "split": source.split}
+    try:
+        with quiet_hub():
+            return _load_dataset(str(source), repository, cache, revision=revision, **options)
+    except DataError as error:
+        if not is_away(error.__cause__):
+            raise
+    # The library finds again only what lies in a cache of its own, and ours is empty.
+    return _load_folder(source, _cached_folder(source, repository, revision), cache)
+
+
+def _cached_folder(source: DataSource, repository: str, revision: str | None) -> Path:
+    try:
+        folder = fetch_snapshot(repository, revision, kind="dataset", only_cached=True)
+    except HubError as error:
+        raise DataError(f"{source}: {error}") from error
+    _refuse_missing_shards(source, folder)
+    return folder
+
+
+def _refuse_missing_shards(source: DataSource, folder: Path) -> None:
+    """What was fetched in part, for a preview maybe, must not pass for the whole."""
+    there: dict[tuple[str, int], set[int]] = {}
+    for file in folder.rglob("*"):
+        if file.is_file() and (match := SHARD.fullmatch(str(file.relative_to(folder)))):
+            there.setdefault((match["stem"], int(match["count"])), set()).add(int(match["number"]))
+    for (stem, count), numbers in sorted(there.items()):
+        if len(numbers) < count:
+            raise DataError(
+                f"{source}: the dataset must be in the hub's cache as a whole, but {folder} has "
+                f"only {len(numbers)} of the {count} files of {stem}; fetch it once with a network"
+            )
 
 
 def _prepare(path: Path, reader: str, link: Path, **options: Any) -> Any:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from trimtab_workers._config import read_json, refuse_auto_map
 from trimtab_workers._encoding import Encoded, encode
+from trimtab_workers._loading import tokenizer_faults
 from trimtab_workers._quiet import quiet_transformers
 from trimtab_workers._reading import read_rows
 from trimtab_workers._values import are_whole, as_classes, checked_labels, checked_text
@@ -81,13 +82,13 @@ def load_own_tokenizer(checkpoint: Path) -> Any:
     """Loads the tokenizer that lies in a checkpoint of ours; runs none of its code.
 
     Raises:
-        ModelError: It names code of its own.
+        ModelError: It names code of its own, or its files are not well-formed.
     """
     from transformers import AutoTokenizer
 
     settings = checkpoint / "tokenizer_config.json"
     refuse_auto_map(settings, read_json(settings))
-    with quiet_transformers():
+    with quiet_transformers(), tokenizer_faults(checkpoint, "be loaded"):
         return AutoTokenizer.from_pretrained(
             checkpoint, trust_remote_code=False, local_files_only=True
         )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trimtab_strategies.dialects import DIALECTS
 from trimtab_workers._config import read_config, read_json, refuse_auto_map
-from trimtab_workers._hub import hub_id
+from trimtab_workers._hub import HubError, fetch_snapshot, hub_id
+from trimtab_workers._links import lies_in
 from trimtab_workers._loading import load_classifier, load_fast_tokenizer
-from trimtab_workers._weights import INDEX, weight_files
-from trimtab_workers._words import did_you_mean, one_line
+from trimtab_workers._weights import INDEX, OTHERS, check_room, weight_files
+from trimtab_workers._words import did_you_mean
 from trimtab_workers.errors import ModelError
 
 __all__ = [
@@ -46,12 +48,13 @@ class ModelFacts:
     """What a model folder says about itself.
 
     Attributes:
-        model_type: `bert` or `roberta`.
+        model_type: One of the families that are built.
         has_head: Whether it was fine-tuned to classify sequences.
         num_labels: Classes of its head; without a head, what the config happens to say.
         id2label: The name of each class id.
         max_positions: The longest sequence it can read, in tokens.
         pad_token_id: The token that its embeddings take for padding.
+        type_vocab_size: Kinds of tokens that it tells apart; 0 when it knows of none.
     """
 
     model_type: str
@@ -112,26 +115,30 @@ def check_model_folder(path: Path) -> ModelFacts:
     config = read_config(path)
     if (path / "adapter_config.json").exists():
         raise ModelError(f"{path}: the model must be whole, but this is an adapter; merge it first")
-    weight_files(path)
+    files = weight_files(path)
+    _refuse_links_out(path, [path / "config.json", *files])
     names = _class_names(path, config)
-    pad = config.get("pad_token_id")
-    pad = (1 if config["model_type"] == "roberta" else 0) if pad is None else pad
-    # RoBERTa counts positions from the one after its padding token's id
-    unusable = pad + 1 if config["model_type"] == "roberta" else 0
+    dialect = DIALECTS[config["model_type"]]
+
+    def stated(setting: str) -> Any:
+        return config[dialect.name_of(setting)]
+
+    check_room(path, files, _least_sizes(config, stated))
+    pad = _stated_or(config.get("pad_token_id"), dialect.pad_token_id)
     architectures = config.get("architectures") or []
     return ModelFacts(
         model_type=config["model_type"],
         has_head=any(str(name).endswith("ForSequenceClassification") for name in architectures),
         num_labels=len(names),
         id2label=names,
-        max_positions=config["max_position_embeddings"] - unusable,
+        max_positions=dialect.max_positions(config["max_position_embeddings"], pad),
         pad_token_id=pad,
         vocab_size=config["vocab_size"],
-        type_vocab_size=config.get("type_vocab_size") or 2,
-        hidden_size=config["hidden_size"],
-        num_layers=config["num_hidden_layers"],
-        num_heads=config["num_attention_heads"],
-        intermediate_size=config["intermediate_size"],
+        type_vocab_size=_stated_or(config.get("type_vocab_size"), dialect.type_vocab_size),
+        hidden_size=stated("hidden_size"),
+        num_layers=stated("num_hidden_layers"),
+        num_heads=stated("num_attention_heads"),
+        intermediate_size=stated("intermediate_size"),
     )
 
 
@@ -187,6 +194,7 @@ def load_tokenizer(path: Path) -> Any:
             f"{path}: a model folder must have its tokenizer ({_alternatives()}), and there is "
             "none; save it there with tokenizer.save_pretrained"
         )
+    _refuse_links_out(path, [path / name for name in TOKENIZER_FILES])
     return load_fast_tokenizer(path, read_config(path))
 
 
@@ -213,6 +221,30 @@ def _digest(files: Iterable[Path]) -> str:
 
 def _alternatives() -> str:
     return " or ".join(" + ".join(names) for names in VOCABULARIES)
+
+
+def _least_sizes(config: Mapping[str, Any], stated: Callable[[str], int]) -> dict[str, int]:
+    width = stated("hidden_size")
+    embedded = config.get("embedding_size") or width
+    return {
+        "word embeddings": config["vocab_size"] * embedded,
+        "position embeddings": config["max_position_embeddings"] * embedded,
+        "attention": stated("num_hidden_layers") * width * width,
+        "feed-forward filters": stated("num_hidden_layers") * stated("intermediate_size") * width,
+    }
+
+
+def _refuse_links_out(folder: Path, files: Iterable[Path]) -> None:
+    for file in files:
+        if file.exists() and not lies_in(folder, file):
+            raise ModelError(
+                f"{file}: a model's files must lie in its folder, but this is a link to "
+                f"{file.resolve()}; copy that file there if you mean it"
+            )
+
+
+def _stated_or(value: int | None, default: int) -> int:
+    return default if value is None else value
 
 
 def _class_names(path: Path, config: Mapping[str, Any]) -> dict[int, str]:
@@ -264,12 +296,15 @@ def _in_package(reference: str) -> Path:
 
 
 def _from_hub(reference: str, repository: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
     try:
-        folder = snapshot_download(repository, revision=revision, allow_patterns=FETCHED)
-    except Exception as error:  # the hub's client lets pass what its transport raises
-        raise ModelError(
-            f"{reference}: the hub did not deliver the model ({one_line(error)})"
-        ) from error
-    return Path(folder)
+        folder = fetch_snapshot(repository, revision, patterns=FETCHED)
+    except HubError as error:
+        raise ModelError(f"{reference}: {error}") from error
+    if any(folder.glob("*.safetensors")):
+        return folder
+    only = ", ".join(sorted(f.name for f in folder.iterdir() if f.suffix.lower() in OTHERS))
+    raise ModelError(
+        f"{reference}: weights must be .safetensors, but none came from the hub"
+        f"{only and f', only {only}'}; weights of other kinds can run code when they are opened "
+        "and are not fetched, so convert them where you trust them and name that folder"
+    )

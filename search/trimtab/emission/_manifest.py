@@ -34,7 +34,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Reads a checkpoint's manifest and checks it against its own hash.
 
     Raises:
-        CheckpointError: if there is none, it is of a newer format, or any byte was changed.
+        CheckpointError: if there is none, it is of a newer format, any byte was changed, or what
+            stands in it is not what a manifest holds.
     """
     path = folder / MANIFEST
     try:
@@ -55,6 +56,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     if not is_whole:
         raise _damaged(path)
+    # Not above: validating takes a library that much else here does without.
+    from trimtab.emission._contents import fault_of
+
+    if fault := fault_of(content):
+        raise CheckpointError(f"{path} cannot be worked with ({fault}): emit the checkpoint again")
     return dict(content)
 
 

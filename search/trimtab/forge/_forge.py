@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trimtab.errors import InputError, TrimtabError
-from trimtab.forge._keys import statistics_key
+from trimtab.forge._keys import model_key, statistics_key
 from trimtab.forge._rows import is_on_disk, measurement_name, new_artifact, stored_measurement
 from trimtab_storage import ArtifactFiles, ArtifactRow, Lease, Store
 from trimtab_strategies import registry
@@ -43,7 +43,8 @@ class Forge:
         """Gives the row of an artifact whose files are there, sound, and just as recorded.
 
         Raises:
-            InputError: if the baseline's files are gone, from which all others are made.
+            InputError: if the baseline's files are gone, from which all others are made, or those
+                of a model that this version of its strategy would make otherwise.
             TrimtabError: if what was made again is not what was measured.
         """
         row = self._store.artifact(key)
@@ -59,10 +60,15 @@ class Forge:
         return self._rebuild(row, row.parent_key, row.strategy)
 
     def _rebuild(self, row: ArtifactRow, parent_key: str, strategy: str) -> ArtifactRow:
-        self._store.drop_files(self._files, row.key)
-        self.ensure(parent_key)
         (step,) = from_plain(row.recipe)[-1:]
         choices = step.choices_dict
+        if model_key(parent_key, self._data_fingerprint, strategy, choices) != row.key:
+            raise InputError(
+                f"the files of artifact {row.key[:12]} are gone, and it was made by another "
+                f"version of {strategy} or of the data: run the study again"
+            )
+        self._store.drop_files(self._files, row.key)
+        self.ensure(parent_key)
         rung = float(choices.pop("constraint", 1.0))
         recipe_step = Step.of(strategy, choices)
         statistics = self._ensure_statistics(parent_key, recipe_step)

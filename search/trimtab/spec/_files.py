@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from trimtab.spec._model import Spec
 
 _HEADER_BYTES = 1024 * 1024
-_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_OTHER_WEIGHTS = frozenset(
+    (
+        *(".bin", ".ckpt", ".dill", ".h5", ".hdf5", ".joblib", ".keras", ".msgpack", ".nemo"),
+        *(".npy", ".npz", ".onnx", ".pb", ".pickle", ".pkl", ".pt", ".pth"),
+    )
+)
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer_config.json")
 
 
@@ -63,7 +68,8 @@ def _check_model_folder(folder: Path) -> None:
     if "config.json" not in names:
         raise FieldError(f"must be a folder with a config.json, but {shown} has none")
     if not any(name.endswith(".safetensors") for name in names):
-        raise _no_weights(shown, sorted(n for n in names if n.endswith(_PICKLES)))
+        others = (name for name in names if Path(name).suffix.lower() in _OTHER_WEIGHTS)
+        raise _no_weights(shown, sorted(others))
     if names.isdisjoint(_TOKENIZERS):
         raise FieldError(
             f"must be a folder with its tokenizer, but {shown} has none of {listing(_TOKENIZERS)}",
@@ -71,11 +77,11 @@ def _check_model_folder(folder: Path) -> None:
         )
 
 
-def _no_weights(shown: str, pickles: list[str]) -> FieldError:
-    if not pickles:
+def _no_weights(shown: str, others: list[str]) -> FieldError:
+    if not others:
         return FieldError(f"must be a folder with .safetensors weights, but {shown} has none")
     return FieldError(
-        f"must have its weights as .safetensors, but {shown} has only {listing(pickles)}, "
+        f"must have its weights as .safetensors, but {shown} has only {listing(others)}, "
         "and loading such a file can run code hidden in it",
         "save the model again with `model.save_pretrained(folder)` where you trust the file",
     )

@@ -12,9 +12,16 @@ class TrimtabConfig(PretrainedConfig):  # type: ignore[misc]
 
     ``heads_per_layer[l]`` heads of ``head_dim`` and ``filters_per_layer[l]`` feed-forward filters
     are left in layer ``l``; both may be 0, and then only the sub-layer's bias, residual and norm
-    remain. ``family`` names the stock architecture that the weights came from. Two switches carry
-    all that tells the families apart: ``positions_skip_padding`` (RoBERTa numbers real tokens only,
-    after the padding id) and ``dropout_before_head`` (RoBERTa drops out in front of the head, too).
+    remain. ``family`` names the stock architecture that the weights came from. These carry all
+    that tells the families apart:
+
+    - ``embedding_size``: width of the embeddings where a projection makes them ``hidden_size``
+      wide (small ELECTRA); where none is given they have that width themselves.
+    - ``type_vocab_size``: 0 when there are no token types (DistilBERT); then any are passed over.
+    - ``positions_skip_padding``: real tokens alone are numbered, after the padding id (RoBERTa).
+    - ``dropout_after_attention``: attention's output is dropped out (all but DistilBERT).
+    - ``dropout_before_head``: the head's input is, too (RoBERTa, ELECTRA).
+    - ``head_activation``: tanh (BERT, RoBERTa), relu (DistilBERT) or gelu (ELECTRA).
 
     ``operating_points`` is the dial of an emitted checkpoint: settings of its knobs with the
     ``metric``, ``drop`` and ``flops_ratio`` that were measured at each.
@@ -27,6 +34,7 @@ class TrimtabConfig(PretrainedConfig):  # type: ignore[misc]
         family: str = "bert",
         vocab_size: int = 30522,
         hidden_size: int = 768,
+        embedding_size: int | None = None,
         head_dim: int = 64,
         heads_per_layer: list[int] | None = None,
         filters_per_layer: list[int] | None = None,
@@ -40,13 +48,16 @@ class TrimtabConfig(PretrainedConfig):  # type: ignore[misc]
         initializer_range: float = 0.02,
         pad_token_id: int = 0,
         positions_skip_padding: bool = False,
+        dropout_after_attention: bool = True,
         dropout_before_head: bool = False,
+        head_activation: str = "tanh",
         operating_points: list[dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         self.family = family
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
+        self.embedding_size = hidden_size if embedding_size is None else embedding_size
         self.head_dim = head_dim
         self.heads_per_layer = list(heads_per_layer if heads_per_layer is not None else [12] * 12)
         self.filters_per_layer = list(
@@ -67,7 +78,9 @@ class TrimtabConfig(PretrainedConfig):  # type: ignore[misc]
         self.classifier_dropout = classifier_dropout
         self.initializer_range = initializer_range
         self.positions_skip_padding = positions_skip_padding
+        self.dropout_after_attention = dropout_after_attention
         self.dropout_before_head = dropout_before_head
+        self.head_activation = head_activation
         self.operating_points = list(operating_points or [])
         kwargs.pop("num_hidden_layers", None)
         super().__init__(pad_token_id=pad_token_id, **kwargs)

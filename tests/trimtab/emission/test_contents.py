@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import trimtab
+from trimtab.controller._ladder import ladder
 from trimtab.emission import read_manifest
 from trimtab_strategies.cost import LengthHistogram, mean_flops
 from trimtab_strategies.slicing import shape_of
@@ -41,7 +42,9 @@ def test_the_manifest_has_what_was_promised(manifest: dict[str, Any], finished: 
     study = trimtab.open_study("starter", db=finished.db)
     best, row = study.choose().point, study.row()
     assert manifest["recipe"] == best.recipe
-    assert manifest["recipe"][0]["choices"]["constraint"] == pytest.approx(0.5)
+    # The rung that it was made for: the lowest that its cost is within.
+    rung = min(rung for rung in ladder(0.5) if best.flops_ratio <= rung)
+    assert manifest["recipe"][0]["choices"]["constraint"] == pytest.approx(rung)
     assert manifest["knobs"] == {}
     for name in ("id", "metric", "drop", "flops", "flops_ratio", "params", "n", "split"):
         assert manifest["point"][name] == getattr(best, name)

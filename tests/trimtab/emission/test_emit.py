@@ -96,6 +96,19 @@ def test_dropped_weights_are_made_again(
     assert first == again
 
 
+def test_weights_that_somebody_changed_are_made_again_and_not_opened(
+    study: trimtab.Study, verify_here: None, tmp_path: Path
+) -> None:
+    with Store.open(study.db) as store:
+        row = store.artifact(study.choose().point.artifact_key)
+        assert row is not None and row.path is not None
+        weights = store.artifact_root / row.path / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.")
+    study.emit(tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == whole == weights.read_bytes()
+
+
 @pytest.mark.parametrize("what", ["data", "model"])
 def test_changed_data_or_model_is_refused_before_anything_is_stored(
     study: trimtab.Study, tmp_path: Path, what: str

@@ -1,22 +1,29 @@
-"""`kill -9` in the middle of an emission."""
+"""`kill -9` in the middle of an emission: what stands under the final name is always whole."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import trimtab
+from trimtab.emission import check_files
+from trimtab.emission._folder import write_checkpoint
+from trimtab.emission._place import partial_folder, put_in_place
 
 SEED = 20_240_609
-KILLS = 10
+COMMANDS = 10
+KILLS = int(os.environ.get("TRIMTAB_KILLS", "50"))
+"""Fifty in every run of the tests; `make chaos` makes it 500."""
 
 
 def start(db: str, out: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -30,6 +37,66 @@ def start(db: str, out: Path, *options: str) -> subprocess.Popen[bytes]:
     )
 
 
+def emissions(writer: Any, out: Path, log: Path, first: int) -> Iterator[int]:
+    """Writes checkpoint after checkpoint to one place, each noted when it is there."""
+    row = writer.study.row()
+    for version in range(first, 10**9):
+        point = point_of(writer, version)
+        facts = {**writer.facts, "study": f"version {version}"}
+        with partial_folder(out) as partial:
+            write_checkpoint(partial, writer.place, row.baseline["artifact"], point, facts)
+            check_files(partial)
+            put_in_place(partial, out)
+        with log.open("a") as stream:
+            stream.write(f"{version}\n")
+        yield version
+
+
+def point_of(writer: Any, version: int) -> Any:
+    """Gives the point whose checkpoint is written as that version: they take turns."""
+    points = [p for p in writer.study.points() if writer.place.files.exists(p.artifact_key)]
+    return points[version % len(points)]
+
+
+def version_at(writer: Any, out: Path) -> int:
+    """Checks a checkpoint's files, and that the weights are its own; gives which one it is."""
+    version = int(check_files(out)["study"].removeprefix("version "))
+    artifact = writer.place.files.path(point_of(writer, version).artifact_key)
+    written = (out / "model.safetensors").read_bytes()
+    assert written == (artifact / "model.safetensors").read_bytes()
+    return version
+
+
+@pytest.mark.timeout(60 + 5 * KILLS)
+def test_what_was_written_before_a_kill_stays(writer: Any, tmp_path: Path) -> None:
+    print(f"seed {SEED}")
+    rng, out, log = random.Random(SEED), tmp_path / "a" / "out", tmp_path / "log"
+    began = time.monotonic()
+    assert next(emissions(writer, out, log, 0)) == 0
+    one_s = time.monotonic() - began
+    left = 0
+    for kill in range(KILLS):
+        noted = int(log.read_text().split()[-1])
+
+        def work(first: int = noted + 1) -> None:
+            for _ in emissions(writer, out, log, first):
+                pass
+
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+        time.sleep(rng.uniform(0, 3 * one_s))
+        child.kill()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL, "it must not end by itself"
+        left += len(list(out.parent.iterdir())) != 1
+        # The next one who writes there puts back or clears away what the killed one left.
+        with partial_folder(out):
+            pass
+        assert [file.name for file in out.parent.iterdir()] == ["out"], f"kill {kill}"
+        assert version_at(writer, out) >= int(log.read_text().split()[-1]), f"kill {kill}"
+    assert left, "some kills must fall into an emission"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_folder_of_the_final_name_is_always_whole(finished_copy: Any, tmp_path: Path) -> None:
@@ -37,7 +104,7 @@ def test_a_folder_of_the_final_name_is_always_whole(finished_copy: Any, tmp_path
     began = time.monotonic()
     assert start(finished_copy.db, tmp_path / "first").wait() == 0
     whole_run_s = time.monotonic() - began
-    for number in range(KILLS):
+    for number in range(COMMANDS):
         # Half of them replace a checkpoint that is there.
         options = ("--force", "--max-flops", "35%") if number % 2 else ("--force",)
         process = start(finished_copy.db, out, *options)

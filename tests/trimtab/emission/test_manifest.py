@@ -15,7 +15,6 @@ from trimtab.emission import CheckpointError, read_manifest
 from trimtab.emission._manifest import MANIFEST
 
 SEED = 20_240_607
-MUTATIONS = 160
 
 Mutation = Callable[[random.Random, Path, Path], list[str]]
 """Changes one checkpoint, given an older one; gives the files that may be blamed."""
@@ -76,15 +75,16 @@ def remove(rng: random.Random, folder: Path, older: Path) -> list[str]:
     return [file.name]
 
 
-KINDS: list[Mutation] = [
-    flip_a_bit,
-    truncate,
-    fill_with_zeros,
-    swap_two_files,
-    put_an_old_version_back,
-    append,
-    remove,
-]
+KINDS: dict[Mutation, int] = {
+    flip_a_bit: 200,
+    truncate: 200,
+    fill_with_zeros: 200,
+    swap_two_files: 200,
+    put_an_old_version_back: 200,
+    append: 50,
+    remove: 50,
+}
+"""How often each is tried."""
 
 
 def any_file(rng: random.Random, folder: Path) -> Path:
@@ -107,24 +107,37 @@ def loads(finished: Any) -> Any:
         yield seen
 
 
-@pytest.mark.parametrize("number", range(MUTATIONS))
+@pytest.mark.parametrize("mutate", KINDS, ids=lambda mutate: mutate.__name__)
 def test_any_change_is_refused_and_the_file_named(
-    number: int,
+    mutate: Mutation,
     checkpoint: Path,
     odd_checkpoints: dict[str, Path],
     loads: list[Path],
 ) -> None:
-    rng = random.Random(SEED + number)
-    mutate = KINDS[number % len(KINDS)]
-    blamed = mutate(rng, checkpoint, odd_checkpoints["no-heads"])
+    seed = SEED + list(KINDS).index(mutate)
+    print(f"seed {seed}")
+    rng, older = random.Random(seed), odd_checkpoints["no-heads"]
+    whole = {file: file.read_bytes() for file in checkpoint.iterdir()}
+    changed: set[str] = set()
     loads.clear()
-    with pytest.raises(CheckpointError) as caught:
-        trimtab.load(checkpoint)
-    message = str(caught.value)
-    print(f"seed {SEED + number}: {mutate.__name__} of {blamed}: {message}")
-    assert any(name in message for name in blamed)
-    assert "\n" not in message
+    for number in range(KINDS[mutate]):
+        blamed = mutate(rng, checkpoint, older)
+        with pytest.raises(CheckpointError) as caught:
+            trimtab.load(checkpoint)
+        message = str(caught.value)
+        assert any(name in message for name in blamed), (number, blamed, message)
+        assert "\n" not in message
+        changed.update(blamed)
+        for name in {*blamed, MANIFEST}:
+            (checkpoint / name).write_bytes(whole[checkpoint / name])
     assert not loads
+    # Only what a checkpoint of another width has otherwise can be an old version.
+    assert changed == {file.name for file in whole} or mutate is put_an_old_version_back
+    trimtab.load(checkpoint)
+
+
+def test_there_are_a_thousand_mutations() -> None:
+    assert sum(KINDS.values()) >= 1_000
 
 
 def test_an_unchanged_checkpoint_loads(checkpoint: Path, loads: list[Path]) -> None:

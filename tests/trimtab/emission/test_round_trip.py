@@ -79,8 +79,20 @@ print(json.dumps([remote, said]))
 
 
 @pytest.fixture(scope="module")
-def folders(finished: Any, odd_checkpoints: dict[str, Path]) -> list[str]:
-    return [str(finished.checkpoint), *map(str, odd_checkpoints.values())]
+def folders(
+    finished: Any, odd_checkpoints: dict[str, Path], finished_families: dict[str, Any]
+) -> list[str]:
+    others = [workspace.checkpoint for workspace in finished_families.values()]
+    return [str(finished.checkpoint), *map(str, odd_checkpoints.values()), *map(str, others)]
+
+
+def test_other_families_were_compressed(finished_families: dict[str, Any]) -> None:
+    for name, workspace in finished_families.items():
+        config = json.loads((workspace.checkpoint / "config.json").read_text())
+        assert config["family"] == name
+        manifest = json.loads((workspace.checkpoint / "trimtab.json").read_text())
+        assert manifest["point"]["flops_ratio"] <= 0.5
+        assert manifest["baseline"]["metric"] > 0.6, "three classes: it has learnt something"
 
 
 def test_odd_checkpoints_are_odd(odd_checkpoints: dict[str, Path]) -> None:

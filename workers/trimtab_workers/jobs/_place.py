@@ -14,7 +14,7 @@ from trimtab_workers.task import Task
 
 if TYPE_CHECKING:
     from trimtab_strategies.cost import LengthHistogram
-    from trimtab_strategies.elastic import TrimtabForSequenceClassification
+    from trimtab_strategies.elastic import TrimtabConfig, TrimtabForSequenceClassification
     from trimtab_workers.data import TaskData
 
 Split = Literal["search", "certify"]
@@ -129,10 +129,12 @@ def load_elastic(folder: Path) -> TrimtabForSequenceClassification:
     from trimtab_strategies.elastic import TrimtabConfig, TrimtabForSequenceClassification
     from trimtab_workers._config import read_elastic_config
     from trimtab_workers._quiet import quiet_transformers
+    from trimtab_workers._weights import check_room, weight_files
     from trimtab_workers.errors import ModelError
 
     declared = set(inspect.signature(TrimtabConfig).parameters) - {"kwargs"}
     config = TrimtabConfig(**read_elastic_config(folder, declared))
+    check_room(folder, weight_files(folder), _least_sizes(config))
     with quiet_transformers():
         model, info = TrimtabForSequenceClassification.from_pretrained(
             folder,
@@ -148,6 +150,16 @@ def load_elastic(folder: Path) -> TrimtabForSequenceClassification:
         raise ModelError(f"every weight of {folder} must find its place, but got {wrong}")
     loaded: TrimtabForSequenceClassification = model.eval()
     return loaded
+
+
+def _least_sizes(config: TrimtabConfig) -> dict[str, int]:
+    width = config.embedding_size
+    return {
+        "word embeddings": config.vocab_size * width,
+        "position embeddings": config.max_position_embeddings * width,
+        "heads": sum(config.heads_per_layer) * config.head_dim * config.hidden_size,
+        "feed-forward filters": sum(config.filters_per_layer) * config.hidden_size,
+    }
 
 
 @contextmanager

@@ -125,8 +125,8 @@ def calibration_of(place: Place, context: WorkerContext, model: Any) -> Calibrat
     train = place.data(context).train
     order = np.random.default_rng(place.task.seed).permutation(len(train))
 
-    def batches(size: int, batch_size: int) -> Sequence[dict[str, Any]]:
-        rows = train.select(order[:size])
+    def batches(stop: int, batch_size: int, start: int = 0) -> Sequence[dict[str, Any]]:
+        rows = train.select(order[start:stop])
         return [
             collate(rows, indices, model.config.pad_token_id, model.device)
             for indices in length_sorted_batches(rows, batch_size)
