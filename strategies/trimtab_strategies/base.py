@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from trimtab_strategies.cost import EncoderShape, LengthHistogram
 
@@ -72,19 +72,28 @@ class CostRange:
     high_flops: float
 
 
+class MakeBatches(Protocol):
+    """Makes batches of training rows, those of one batch of near-equal length."""
+
+    def __call__(
+        self, stop: int, batch_size: int, start: int = 0
+    ) -> Sequence[Mapping[str, torch.Tensor]]:
+        """Gives the rows from ``start`` to ``stop`` of one seeded order, sorted by length."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """The training rows that a strategy may look at, already tokenised.
 
-    ``batches(size, batch_size)`` gives length-sorted batches of the first ``size`` rows of one
-    seeded order, so that a larger calibration set contains every smaller one. Each batch is a
-    dict of tensors on the model's device: ``input_ids``, ``attention_mask`` and ``labels``, with
-    ``token_type_ids`` where the model has them.
+    ``batches(stop, batch_size)`` takes the first ``stop`` rows, so that a larger calibration set
+    contains every smaller one. Each batch is a dict of tensors on the model's device:
+    ``input_ids``, ``attention_mask`` and ``labels``, with ``token_type_ids`` where the model has
+    them.
     """
 
     n_rows: int
     histogram: LengthHistogram
-    batches: Callable[[int, int], Sequence[Mapping[str, torch.Tensor]]]
+    batches: MakeBatches
 
 
 @dataclass(frozen=True)

@@ -43,22 +43,42 @@ def slice_model(
     stay as they are: a sub-layer with nothing left still adds its bias. The new model shares no
     memory with the old one.
     """
-    kept_heads = [torch.nonzero(gate).flatten() for gate in gates.heads]
-    kept_filters = [torch.nonzero(gate).flatten() for gate in gates.filters]
     config = TrimtabConfig.from_dict(model.config.to_dict())
-    config.heads_per_layer = [len(kept) for kept in kept_heads]
-    config.filters_per_layer = [len(kept) for kept in kept_filters]
-    small: TrimtabForSequenceClassification = TrimtabForSequenceClassification(config)
-    small.to(model.device, model.dtype)
+    config.heads_per_layer = [int(gate.count_nonzero()) for gate in gates.heads]
+    config.filters_per_layer = [int(gate.count_nonzero()) for gate in gates.filters]
+    with torch.device("meta"):  # nothing is drawn that is overwritten in a moment
+        small: TrimtabForSequenceClassification = TrimtabForSequenceClassification(config)
+    small.to(model.dtype).to_empty(device=model.device)
     small.embeddings.load_state_dict(model.embeddings.state_dict())
     small.head.load_state_dict(model.head.state_dict())
-    for index, layer in enumerate(small.encoder_layers):
-        source = model.encoder_layers[index]
-        _copy_layer(source, layer)
-        _copy_heads(source, layer, kept_heads[index], gates.heads[index])
-        _copy_filters(source, layer, kept_filters[index], gates.filters[index])
+    for index, source in enumerate(model.encoder_layers):
+        small.layers[index] = cut_layer(config, source, gates.heads[index], gates.filters[index])
     small.eval()
     return small
+
+
+@torch.no_grad()
+def cut_layer(
+    config: TrimtabConfig,
+    source: ElasticLayer,
+    head_gates: torch.Tensor | None,
+    filter_gates: torch.Tensor | None,
+) -> ElasticLayer:
+    """Builds one layer with the heads and filters whose gate is not 0, in eval mode.
+
+    None keeps that kind whole. ``config`` gives what all layers of a model share, not the widths.
+    """
+    like = source.down.weight
+    head_gates = like.new_ones(source.n_heads) if head_gates is None else head_gates
+    filter_gates = like.new_ones(source.n_filters) if filter_gates is None else filter_gates
+    heads, filters = torch.nonzero(head_gates).flatten(), torch.nonzero(filter_gates).flatten()
+    with torch.device("meta"):
+        layer = ElasticLayer(config, len(heads), len(filters))
+    layer.to(like.dtype).to_empty(device=like.device)
+    _copy_layer(source, layer)
+    _copy_heads(source, layer, heads, head_gates)
+    _copy_filters(source, layer, filters, filter_gates)
+    return layer.eval()
 
 
 def _copy_layer(source: ElasticLayer, target: ElasticLayer) -> None:

@@ -1,12 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    RobertaConfig,
-    RobertaForSequenceClassification,
-)
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from trimtab_strategies.base import Calibration
 from trimtab_strategies.cost import LengthHistogram
@@ -20,16 +15,30 @@ SIZES = {
     "intermediate_size": 48,
     "num_labels": 3,
 }
+VARIANTS = {
+    "bert": SIZES | {"max_position_embeddings": 40},
+    "roberta": SIZES | {"max_position_embeddings": 42, "type_vocab_size": 1},
+    "distilbert": {
+        "vocab_size": 90,
+        "dim": 32,
+        "n_layers": 2,
+        "n_heads": 4,
+        "hidden_dim": 48,
+        "max_position_embeddings": 40,
+        "num_labels": 3,
+    },
+    "electra": SIZES | {"embedding_size": 32, "max_position_embeddings": 40},
+}
 
 
-def make_stock(family, seed=0):
+def stock_config(family, **changes):
+    return AutoConfig.for_model(family, **(VARIANTS[family] | changes))
+
+
+def make_stock(family, seed=0, **changes):
     """A random stock classifier whose weights are large enough for its logits to differ."""
     torch.manual_seed(seed)
-    if family == "bert":
-        model = BertForSequenceClassification(BertConfig(**SIZES, max_position_embeddings=40))
-    else:
-        config = RobertaConfig(**SIZES, max_position_embeddings=42, type_vocab_size=1)
-        model = RobertaForSequenceClassification(config)
+    model = AutoModelForSequenceClassification.from_config(stock_config(family, **changes))
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() == 2 and "embeddings" not in name:
@@ -60,17 +69,17 @@ def make_calibration(model, n_rows=48, seed=0):
         logits = model(batch["input_ids"], batch["attention_mask"]).logits
     batch["labels"] = (logits + torch.randn(logits.shape)).argmax(dim=1)
 
-    def batches(size, batch_size):
-        rows = min(size, n_rows)
+    def batches(stop, batch_size, start=0):
+        rows = min(stop, n_rows)
         return [
-            {name: tensor[start : min(start + batch_size, rows)] for name, tensor in batch.items()}
-            for start in range(0, rows, batch_size)
+            {name: tensor[first : min(first + batch_size, rows)] for name, tensor in batch.items()}
+            for first in range(start, rows, batch_size)
         ]
 
     return Calibration(n_rows, LengthHistogram.from_lengths(lengths), batches)
 
 
-@pytest.fixture(params=["bert", "roberta"])
+@pytest.fixture(params=list(VARIANTS))
 def family(request):
     return request.param
 
@@ -93,3 +102,18 @@ def batch(model):
 @pytest.fixture
 def calibration(model):
     return make_calibration(model)
+
+
+@pytest.fixture
+def config_of():
+    return stock_config
+
+
+@pytest.fixture
+def stock_of():
+    return make_stock
+
+
+@pytest.fixture
+def batch_of():
+    return make_batch

@@ -1,18 +1,24 @@
-"""Gradients, rearrangement, tuning and the whole pipeline, each against its plain definition."""
+"""Gradients, rearrangement, the guard and the whole pipeline, against their plain definitions."""
 
+import itertools
 import random
 
 import pytest
 import torch
 
 from trimtab_strategies import registry
-from trimtab_strategies.base import default_choices
+from trimtab_strategies.base import active_choices, default_choices
 from trimtab_strategies.cost import mean_flops
-from trimtab_strategies.elastic import Gates
-from trimtab_strategies.fisher import _tuning
-from trimtab_strategies.fisher._rearrange import lost_together, rearrange
-from trimtab_strategies.fisher._statistics import gate_gradients, gram, importance
-from trimtab_strategies.fisher._tuning import ScaleSystem, tune_scales
+from trimtab_strategies.fisher._guard import Guard, fitted_rows
+from trimtab_strategies.fisher._rearrange import lost_together, rearrange, shrunk
+from trimtab_strategies.fisher._statistics import (
+    _Moment,
+    block_of,
+    gate_gradients,
+    gram,
+    importance,
+    importance_of,
+)
 from trimtab_strategies.slicing import ones_like_gates, shape_of, slice_model
 
 
@@ -32,9 +38,9 @@ def seed():
 
 
 def test_gradients_equal_one_backward_pass_an_example(model, calibration):
-    found = gate_gradients(model, calibration, 10, quiet)
+    found = gate_gradients(model, calibration.batches(4, 32), "labels", quiet)
     row = 0
-    for batch in calibration.batches(10, 32):
+    for batch in calibration.batches(4, 32):
         for i in range(len(batch["labels"])):
             gates = ones_like_gates(model)
             for gate in [*gates.heads, *gates.filters]:
@@ -48,13 +54,43 @@ def test_gradients_equal_one_backward_pass_an_example(model, calibration):
                     expected = group[layer].grad
                     assert torch.allclose(found[f"{kind}.{layer}"][row], expected, atol=1e-5)
             row += 1
-    assert row == 10
+    assert row == 4
+
+
+def test_gradients_by_predictions_give_the_curvature_of_their_distance(model, calibration):
+    """The mean over many random vectors is Jᵀ(diag(p) − ppᵀ)J, the second derivative of the KL."""
+    (batch,) = calibration.batches(1, 1)
+    many = {name: tensor.expand(4000, *tensor.shape[1:]) for name, tensor in batch.items()}
+    estimate = block_of(gate_gradients(model, [many], "predictions", quiet), "heads", 1)
+    inputs = (batch["input_ids"], batch["attention_mask"])
+
+    def distance(gate):
+        gates = ones_like_gates(model)
+        gates.heads[1] = gate
+        logp = torch.log_softmax(model(*inputs).logits, dim=1).detach()
+        return (
+            logp.exp() * (logp - torch.log_softmax(model(*inputs, gates=gates).logits, 1))
+        ).sum()
+
+    curvature = torch.autograd.functional.hessian(distance, torch.ones(4)).double()
+    assert torch.allclose(estimate, curvature, atol=0.12 * float(curvature.diagonal().max()))
+
+
+def test_gradients_by_predictions_need_no_labels(model, calibration):
+    batches = [
+        {name: tensor for name, tensor in batch.items() if name != "labels"}
+        for batch in calibration.batches(8, 32)
+    ]
+    once = gate_gradients(model, batches, "predictions", quiet)
+    again = gate_gradients(model, batches, "predictions", quiet)
+    assert all(torch.equal(once[name], again[name]) for name in once)
+    assert block_of(once, "heads", 0).diagonal().min() > 0
 
 
 def test_gradients_leave_the_model_as_it_was(model, calibration):
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     model.train()
-    gate_gradients(model, calibration, 8, quiet)
+    gate_gradients(model, calibration.batches(8, 32), "predictions", quiet)
     assert model.training and all(weight.requires_grad for weight in model.parameters())
     assert all(weight.grad is None for weight in model.parameters())
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
@@ -64,9 +100,24 @@ def test_a_layer_with_nothing_left_has_empty_gradients(model, calibration):
     gates = ones_like_gates(model)
     gates.heads[0].zero_()
     gates.filters[1].zero_()
-    found = gate_gradients(slice_model(model, gates), calibration, 8, quiet)
-    assert found["heads.0"].shape == (8, 0) and found["filters.1"].shape == (8, 0)
-    assert found["heads.1"].abs().sum() > 0
+    batches = calibration.batches(8, 32)
+    found = gate_gradients(slice_model(model, gates), batches, "labels", quiet)
+    assert block_of(found, "heads", 0).shape == (0, 0)
+    assert importance_of(found, "filters", 1).shape == (0,)
+    assert importance_of(found, "heads", 1).min() > 0
+
+
+@pytest.mark.parametrize("n_rows", [1, 5, 6, 100, 1000])
+def test_more_rows_than_gates_are_kept_as_their_moment(seed, n_rows):
+    rows = torch.randn(n_rows, 5)
+    moment = _Moment(n_rows, 5)
+    for part in rows.split(7):
+        moment.add(part)
+    name, kept = moment.result("heads.3")
+    assert len(kept) == min(n_rows, 5)
+    assert name == ("heads.3.moment" if n_rows > 5 else "heads.3")
+    assert torch.allclose(block_of({name: kept}, "heads", 3), gram(rows), atol=1e-4)
+    assert torch.allclose(importance_of({name: kept}, "heads", 3), importance(rows), atol=1e-4)
 
 
 def test_importance_is_the_diagonal_of_the_gram_matrix(seed):
@@ -87,6 +138,14 @@ def test_published_example_of_cancelling_removals():
     assert kept[3] and int((~kept).sum()) == 2 and not kept[2]
 
 
+def test_shrinking_keeps_the_diagonal_and_halves_the_rest(seed):
+    matrix = gram(torch.randn(7, 5))
+    less = shrunk(matrix)
+    assert torch.allclose(less.diagonal(), matrix.diagonal())
+    off = ~torch.eye(5, dtype=torch.bool)
+    assert torch.allclose(less[off], 0.5 * matrix[off])
+
+
 def test_rearranging_never_raises_the_objective_and_keeps_the_count(seed):
     for _ in range(60):
         size = int(torch.randint(2, 14, ()))
@@ -97,134 +156,49 @@ def test_rearranging_never_raises_the_objective_and_keeps_the_count(seed):
         assert lost_together(matrix, again) <= lost_together(matrix, kept) + 1e-12
 
 
-# --- mask tuning
+# --- the guard
 
 
-def plain_system(units, goal, weight, width):
-    """A and b written out, as the paper has them."""
-    n_units = weight.shape[1] // width
-    columns = [
-        (units[:, i * width : (i + 1) * width] @ weight[:, i * width : (i + 1) * width].T).flatten()
-        for i in range(n_units)
-    ]
-    return torch.stack(columns, dim=1).double(), goal.flatten().double()
+def test_an_eighth_of_the_rows_is_held_back_and_never_more_than_256():
+    assert [fitted_rows(n) for n in (1, 7, 8, 256, 2048, 10_000)] == [1, 7, 7, 224, 1792, 9744]
 
 
-@pytest.mark.parametrize("width", [1, 4])
-@pytest.mark.parametrize("damping", [0.01, 1.0, 50.0])
-def test_streamed_ridge_equals_the_plain_least_squares(seed, width, damping):
-    projection = torch.nn.Linear(5 * width, 6)
-    units, goal = torch.randn(40, 5 * width), torch.randn(40, 6)
-    system = ScaleSystem.of(projection, width)
-    system.add(units[:13], goal[:13])
-    system.add(units[13:], goal[13:])
-    a, b = plain_system(units, goal, projection.weight.detach(), width)
-    damped = a.T @ a + damping * torch.eye(5, dtype=torch.float64)
-    expected = 1 + torch.linalg.solve(damped, a.T @ (b - a.sum(dim=1)))
-    assert torch.allclose(system.solve(damping), expected, atol=1e-5)
+def test_the_guard_sees_only_rows_that_nothing_is_fitted_on(model, calibration):
+    guard = Guard(model, calibration, 48)
+    rows = sum(len(batch["labels"]) for batch in guard._batches)
+    assert rows == 48 - fitted_rows(48)
+    (expected,) = calibration.batches(48, 64, fitted_rows(48))
+    assert torch.equal(guard._batches[0]["input_ids"], expected["input_ids"])
+    assert guard.loss(model) == pytest.approx(0, abs=1e-6)
 
 
-def test_tuning_never_raises_its_objective(seed):
-    for _ in range(40):
-        width, n_units = int(torch.randint(1, 4, ())), int(torch.randint(1, 7, ()))
-        damping = float(10 ** (4 * torch.rand(()) - 2))
-        projection = torch.nn.Linear(n_units * width, 5)
-        units, goal = torch.randn(9, n_units * width), torch.randn(9, 5)
-        system = ScaleSystem.of(projection, width)
-        system.add(units, goal)
-        factors = system.solve(damping)
-        assert factors is not None
-        a, b = plain_system(units, goal, projection.weight.detach(), width)
-
-        def objective(m, a=a, b=b, damping=damping):
-            return float((a @ m - b).square().sum() + damping * (m - 1).square().sum())
-
-        assert objective(factors) <= objective(torch.ones(n_units, dtype=torch.float64)) + 1e-9
-
-
-def test_factors_out_of_range_are_discarded():
-    projection = torch.nn.Linear(1, 1)
-    torch.nn.init.ones_(projection.weight)
-    system = ScaleSystem.of(projection, 1)
-    system.add(torch.ones(4, 1), torch.full((4, 1), 50.0))
-    assert system.solve(1e-6) is None
-    system.add(torch.full((1, 1), torch.nan), torch.ones(1, 1))
-    assert system.solve(1.0) is None
-
-
-def reconstruction_error(teacher, student, calibration):
-    error = 0.0
-    with torch.no_grad():
-        for batch in calibration.batches(10**6, 32):
-            mask = batch["attention_mask"].bool()
-            hidden = [m.embeddings(batch["input_ids"], None) for m in (teacher, student)]
-            for layers in zip(teacher.layers, student.layers, strict=True):
-                hidden = [
-                    layer(h, teacher.key_mask(mask))
-                    for layer, h in zip(layers, hidden, strict=True)
-                ]
-            error += float((hidden[0] - hidden[1])[mask].square().sum())
-    return error
-
-
-def test_tuning_an_unpruned_model_changes_nothing(model, calibration):
-    same = slice_model(model, ones_like_gates(model))
-    tune_scales(model, [same], calibration.batches(48, 32), 1.0, quiet)
-    for name, weight in same.state_dict().items():
-        assert torch.allclose(weight, model.state_dict()[name], atol=1e-5), name
-
-
-def test_tuning_brings_a_pruned_model_nearer_to_the_dense_one(model, calibration):
-    gates = ones_like_gates(model)
-    for gate in [*gates.heads, *gates.filters]:
+def test_the_guard_takes_the_least_loss_and_never_nan(model, calibration):
+    guard = Guard(model, calibration, 48)
+    half = ones_like_gates(model)
+    for gate in half.filters:
         gate[::2] = 0
-    plain, tuned = slice_model(model, gates), slice_model(model, gates)
-    tune_scales(model, [tuned], calibration.batches(48, 32), 0.01, quiet)
-    before = reconstruction_error(model, plain, calibration)
-    assert reconstruction_error(model, tuned, calibration) < before
-
-
-def test_students_tuned_together_equal_students_tuned_alone(model, calibration):
-    ones = ones_like_gates(model)
-    some = Gates([g.clone() for g in ones.heads], [g.clone() for g in ones.filters])
-    some.heads[1][0] = 0
-    some.filters[0][::3] = 0
-    none_left = Gates([g * 0 for g in ones.heads], [g * 0 for g in ones.filters])
-    batches = calibration.batches(48, 32)
-    together = [slice_model(model, gates) for gates in (some, none_left)]
-    tune_scales(model, together, batches, 1.0, quiet)
-    alone = slice_model(model, some)
-    tune_scales(model, [alone], batches, 1.0, quiet)
-    for name, weight in alone.state_dict().items():
-        assert torch.equal(weight, together[0].state_dict()[name])
-
-
-def test_students_are_tuned_alike_when_memory_has_no_room_for_all(model, calibration, monkeypatch):
-    gates = ones_like_gates(model)
-    gates.filters[0][::3] = 0
-    batches = calibration.batches(48, 32)
-    together = [slice_model(model, gates) for _ in range(3)]
-    tune_scales(model, together, batches, 1.0, quiet)
-    assert _tuning.group_size(32, batches) > 3
-    monkeypatch.setattr(_tuning, "MEMORY_BYTES", 1)
-    assert _tuning.group_size(32, batches) == 1
-    apart = [slice_model(model, gates) for _ in range(3)]
-    tune_scales(model, apart, batches, 1.0, quiet)
-    for first, second in zip(together, apart, strict=True):
-        for name, weight in first.state_dict().items():
-            assert torch.equal(weight, second.state_dict()[name])
+    worse, broken = slice_model(model, half), slice_model(model, half)
+    broken.head.out.weight.data.fill_(float("nan"))
+    assert guard.loss(worse) > 1e-4
+    assert guard.best_of([broken, worse, model]) is model
+    assert guard.best_of([broken, worse]) is worse
+    assert guard.best_of([broken]) is broken
 
 
 # --- the whole
 
 
-@pytest.mark.parametrize("tuning", ["none", "scale"])
+@pytest.mark.parametrize("tuning", ["none", "scale", "projection", "remeasured"])
 @pytest.mark.parametrize("rearranged", [False, True])
 def test_every_rung_is_within_its_cost_and_says_how_to_make_it_again(
     model, calibration, tuning, rearranged
 ):
     fisher = registry.get("fisher")
-    choices = {**default_choices(fisher), "tuning": tuning, "rearrange": rearranged}
+    everything = {choice.name: choice.default for choice in fisher.choices}
+    wanted = {"tuning": tuning, "rearrange": rearranged}
+    if tuning == "remeasured":
+        wanted |= {"tuning": "projection", "remeasure": True}
+    choices = active_choices(fisher, {**everything, **wanted})
     ladder = [1.0, 0.8, 0.5, 0.2, 0.0]
     dense = mean_flops(shape_of(model.config), calibration.histogram)
     variants = list(fisher.apply(model, calibration, choices, None, ladder, quiet))
@@ -236,6 +210,21 @@ def test_every_rung_is_within_its_cost_and_says_how_to_make_it_again(
         assert flops > rung * dense - 0.05 * dense or rung == 0
     full = variants[0].model
     assert full.num_parameters() == model.num_parameters()
+
+
+@pytest.mark.parametrize("importance", ["labels", "predictions"])
+def test_no_stage_raises_the_held_back_loss(model, calibration, importance):
+    fisher = registry.get("fisher")
+    guard = Guard(model, calibration, 2048)
+    everything = {choice.name: choice.default for choice in fisher.choices}
+    losses = []
+    for rearranged, tuning in ((False, "none"), (True, "none"), (True, "projection")):
+        wanted = {"importance": importance, "rearrange": rearranged, "tuning": tuning}
+        choices = active_choices(fisher, {**everything, **wanted})
+        variants = fisher.apply(model, calibration, choices, None, [0.6, 0.3], quiet)
+        losses.append([guard.loss(variant.model) for variant in variants])
+    for before, after in itertools.pairwise(losses):
+        assert all(b <= a + 1e-6 for a, b in zip(before, after, strict=True))
 
 
 def test_shared_statistics_give_the_same_models_as_fresh_ones(model, calibration):

@@ -2,6 +2,7 @@
 
 Legend of shapes:
     B  batch      n  padded length     d  hidden size
+    e  embedding size, mostly d
     H  heads kept in this layer        d_h  width of one head     A  attention width, H * d_h
     F  filters kept in this layer      C  classes
 """
@@ -17,28 +18,32 @@ from .configuration_trimtab import TrimtabConfig
 
 
 class Embeddings(nn.Module):
-    """Word, position and token-type embeddings, summed and normalised."""
+    """Word, position and token-type embeddings, summed, normalised and, where narrow, widened."""
 
     def __init__(self, config: TrimtabConfig) -> None:
         super().__init__()
-        d = config.hidden_size
+        d, e = config.hidden_size, config.embedding_size
         self.skip_padding = config.positions_skip_padding
         self.pad_token_id = config.pad_token_id
-        self.word = nn.Embedding(config.vocab_size, d, padding_idx=config.pad_token_id)
-        self.position = nn.Embedding(config.max_position_embeddings, d)
-        self.token_type = nn.Embedding(config.type_vocab_size, d)
-        self.norm = nn.LayerNorm(d, eps=config.layer_norm_eps)
+        self.word = nn.Embedding(config.vocab_size, e, padding_idx=config.pad_token_id)
+        self.position = nn.Embedding(config.max_position_embeddings, e)
+        self.has_types = config.type_vocab_size > 0
+        if self.has_types:
+            self.token_type = nn.Embedding(config.type_vocab_size, e)
+        self.norm = nn.LayerNorm(e, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.project = nn.Identity() if e == d else nn.Linear(e, d)
 
     def forward(self, input_ids: torch.Tensor, token_type_ids: torch.Tensor | None) -> torch.Tensor:
         """Embeds ``input_ids`` [B, n] into [B, n, d]."""
-        if token_type_ids is None:
-            token_type_ids = torch.zeros_like(input_ids)
+        summed: torch.Tensor = self.word(input_ids)
         # The order of the sum is the stock models', so that rounding agrees as well.
-        summed: torch.Tensor = self.word(input_ids) + self.token_type(token_type_ids)
+        if self.has_types:
+            kinds = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+            summed = summed + self.token_type(kinds)
         embedded: torch.Tensor = self.norm(summed + self.position(self._positions(input_ids)))
-        dropped: torch.Tensor = self.dropout(embedded)
-        return dropped
+        widened: torch.Tensor = self.project(self.dropout(embedded))
+        return widened
 
     def _positions(self, input_ids: torch.Tensor) -> torch.Tensor:
         if not self.skip_padding:
@@ -81,6 +86,7 @@ class ElasticLayer(nn.Module):
         self.output_norm = nn.LayerNorm(d, eps=config.layer_norm_eps)
         self.activation = ACT2FN[config.hidden_act]
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout_after_attention = config.dropout_after_attention
         self.attention_dropout = config.attention_probs_dropout_prob
 
     def forward(
@@ -89,22 +95,33 @@ class ElasticLayer(nn.Module):
         mask: torch.Tensor | None,
         head_gates: torch.Tensor | None = None,
         filter_gates: torch.Tensor | None = None,
+        first_only: bool = False,
     ) -> torch.Tensor:
-        """Runs the layer on ``hidden`` [B, n, d]; gates are [H] and [F], or [B, H] and [B, F]."""
-        context = self.gate_context(self.context(hidden, mask), head_gates)
-        attended = self.attention_norm(self.attention_output(hidden, context))
+        """Runs the layer on ``hidden`` [B, n, d]; gates are [H] and [F], or [B, H] and [B, F].
+
+        With ``first_only`` it gives the first token's output alone, [B, 1, d], for less work.
+        """
+        context = self.gate_context(self.context(hidden, mask, first_only), head_gates)
+        residual = hidden[:, :1] if first_only else hidden
+        attended = self.attention_norm(self.attention_output(residual, context))
         active = gate_last(self.activations(attended), filter_gates)
         normed: torch.Tensor = self.output_norm(self.feed_forward_output(attended, active))
         return normed
 
-    def context(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Gives every head's weighted values side by side, [B, n, A], before the projection."""
-        batch, length, _ = hidden.shape
+    def context(
+        self, hidden: torch.Tensor, mask: torch.Tensor | None, first_only: bool = False
+    ) -> torch.Tensor:
+        """Gives every head's weighted values side by side, [B, n, A], before the projection.
+
+        With ``first_only`` only the first token asks, and the result is [B, 1, A].
+        """
+        asking = hidden[:, :1] if first_only else hidden
+        batch, length, _ = asking.shape
         if self.n_heads == 0:
             return hidden.new_zeros(batch, length, 0)
         query, key, value = (
-            part(hidden).view(batch, length, self.n_heads, self.head_dim).transpose(1, 2)
-            for part in (self.query, self.key, self.value)
+            part(tokens).view(batch, -1, self.n_heads, self.head_dim).transpose(1, 2)
+            for part, tokens in ((self.query, asking), (self.key, hidden), (self.value, hidden))
         )
         dropout = self.attention_dropout if self.training else 0.0
         # The default scale is 1/sqrt(d_h) of the tensor's own last axis: the original head width.
@@ -121,7 +138,10 @@ class ElasticLayer(nn.Module):
 
     def attention_output(self, hidden: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Projects ``context`` and adds the residual; before the norm, [B, n, d]."""
-        return hidden + self.dropout(self.attention_out(context))  # type: ignore[no-any-return]
+        projected: torch.Tensor = self.attention_out(context)
+        if self.dropout_after_attention:
+            projected = self.dropout(projected)
+        return hidden + projected
 
     def activations(self, attended: torch.Tensor) -> torch.Tensor:
         """Gives every filter's activation, [B, n, F], before the second projection."""
@@ -133,7 +153,7 @@ class ElasticLayer(nn.Module):
 
 
 class ClassifierHead(nn.Module):
-    """Reads the first token: dense, tanh, output; as BERT's pooler and RoBERTa's head do."""
+    """Reads the first token: dense, activation, output; BERT's pooler is the first two of these."""
 
     def __init__(self, config: TrimtabConfig) -> None:
         super().__init__()
@@ -141,6 +161,7 @@ class ClassifierHead(nn.Module):
         self.dropout_before = config.dropout_before_head
         self.dropout = nn.Dropout(config.hidden_dropout_prob if rate is None else rate)
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.head_activation]
         self.out = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -148,7 +169,7 @@ class ClassifierHead(nn.Module):
         first = hidden[:, 0]
         if self.dropout_before:
             first = self.dropout(first)
-        logits: torch.Tensor = self.out(self.dropout(torch.tanh(self.dense(first))))
+        logits: torch.Tensor = self.out(self.dropout(self.activation(self.dense(first))))
         return logits
 
 

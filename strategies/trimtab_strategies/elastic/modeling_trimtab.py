@@ -78,12 +78,15 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
             raise TypeError(f"the elastic model takes no argument {', '.join(sorted(refused))}")
         mask = self.key_mask(attention_mask)
         hidden = self.embeddings(input_ids, token_type_ids)
+        last = len(self.encoder_layers) - 1
         for index, layer in enumerate(self.encoder_layers):
             hidden = layer(
                 hidden,
                 mask,
                 None if gates is None else gates.heads[index],
                 None if gates is None else gates.filters[index],
+                # The head reads nothing else. In training, dropout falls as in the stock models.
+                first_only=index == last and not self.training,
             )
         logits = self.head(hidden)
         loss = None if labels is None else functional.cross_entropy(logits, labels)

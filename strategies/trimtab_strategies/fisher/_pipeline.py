@@ -1,8 +1,10 @@
-"""From gradients to sliced models: search, rearrangement, slicing, tuning."""
+"""From gradients to sliced models: search, rearrangement, tuning; each kept only where it helps."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,36 @@ from trimtab_strategies.cost import (
     total_macs,
 )
 from trimtab_strategies.elastic import Gates, TrimtabForSequenceClassification
-from trimtab_strategies.fisher._rearrange import rearrange
+from trimtab_strategies.fisher._guard import Guard, fitted_rows
+from trimtab_strategies.fisher._rearrange import rearrange, shrunk
 from trimtab_strategies.fisher._search import search_mask
-from trimtab_strategies.fisher._statistics import BATCH_SIZE, gradients_of, gram, importance
-from trimtab_strategies.fisher._tuning import tune_scales
+from trimtab_strategies.fisher._statistics import (
+    BATCH_SIZE,
+    Kind,
+    block_of,
+    gate_gradients,
+    importance_of,
+)
+from trimtab_strategies.fisher._tuning import Tuning, tune
 from trimtab_strategies.slicing import shape_of, slice_model
+
+TOKENS_AT_ONCE = 2048
+"""Tokens of a tuning batch: enough to keep a processor busy, few enough to fit its caches."""
+TOKENS_PER_UNKNOWN, LEAST_ROWS = 8, 384
+"""How much tuning looks at. Every token is an equation for each row of a projection, with as many
+unknowns as the widest sub-layer has inputs; twice as many tokens brought the held-out loss of TREC
+at 30 % down by a tenth at most. The last layer has one equation a row of data."""
+
+
+def measure(
+    model: TrimtabForSequenceClassification,
+    calibration: Calibration,
+    choices: Mapping[str, Value],
+    progress: Progress,
+) -> dict[str, torch.Tensor]:
+    """Takes the gradients that ``prune`` starts from, on the rows that are not held back."""
+    batches = calibration.batches(_fitted(calibration, choices), BATCH_SIZE)
+    return gate_gradients(model, batches, str(choices["importance"]), progress)
 
 
 def prune(
@@ -32,14 +59,52 @@ def prune(
     ladder: Sequence[float],
     progress: Progress,
 ) -> Iterator[Variant]:
-    """Yields one sliced and, if chosen, tuned model for each rung of the ladder."""
-    masks = [_find_gates(model, calibration, choices, statistics, rung) for rung in ladder]
-    students = [slice_model(model, gates) for gates in masks]
-    if choices["tuning"] == "scale":
-        batches = calibration.batches(int(choices["calibration"]), BATCH_SIZE)
-        tune_scales(model, students, batches, float(choices["damping"]), progress)
-    for rung, student in zip(ladder, students, strict=True):
-        yield Variant(student, {**choices, "constraint": rung}, _notes(student))
+    """Yields one sliced and, if chosen, tuned model for each rung of the ladder.
+
+    No stage may raise the loss on held-back rows: where one does, what was before it stays.
+    """
+    guard = Guard(model, calibration, int(choices["calibration"]))
+    masks = []
+    for place, rung in enumerate(ladder):
+        progress("choosing", place, len(ladder))
+        masks.append(_find_gates(model, calibration, choices, statistics, rung, guard))
+    tuned = _tuned(model, calibration, choices, masks, progress)
+    for rung, gates, better in zip(ladder, masks, tuned, strict=True):
+        student = guard.best_of([slice_model(model, gates), *([] if better is None else [better])])
+        notes = {**_notes(student), "is_tuned": student is better}
+        yield Variant(student, {**choices, "constraint": rung}, notes)
+
+
+def _tuned(
+    model: TrimtabForSequenceClassification,
+    calibration: Calibration,
+    choices: Mapping[str, Value],
+    masks: Sequence[Gates],
+    progress: Progress,
+) -> Sequence[TrimtabForSequenceClassification | None]:
+    kind = str(choices["tuning"])
+    if kind == "none":
+        return [None] * len(masks)
+    batches = _tuning_batches(shape_of(model.config), calibration, _fitted(calibration, choices))
+    strength = float(choices["ridge" if kind == "projection" else "damping"])
+    how = Tuning(kind, strength, remeasure=choices.get("remeasure", False) is True)
+    return tune(model, masks, batches, how, progress)
+
+
+def _tuning_batches(
+    shape: EncoderShape, calibration: Calibration, n_rows: int
+) -> Sequence[Mapping[str, torch.Tensor]]:
+    """Gives batches of as many of the rows as are enough to tune with, by their real length."""
+    all_rows = calibration.batches(n_rows, TOKENS_AT_ONCE)
+    mean_tokens = sum(int(batch["attention_mask"].sum()) for batch in all_rows) / n_rows
+    unknowns = max(*(count * shape.head_dim for count in shape.heads), *shape.filters)
+    enough = max(LEAST_ROWS, math.ceil(TOKENS_PER_UNKNOWN * unknowns / mean_tokens))
+    batch_size = max(BATCH_SIZE, round(TOKENS_AT_ONCE / mean_tokens))
+    return calibration.batches(min(enough, n_rows), batch_size)
+
+
+def _fitted(calibration: Calibration, choices: Mapping[str, Value]) -> int:
+    return fitted_rows(min(int(choices["calibration"]), calibration.n_rows))
 
 
 def _find_gates(
@@ -48,25 +113,47 @@ def _find_gates(
     choices: Mapping[str, Value],
     statistics: Mapping[str, torch.Tensor],
     rung: float,
+    guard: Guard,
 ) -> Gates:
-    shape = shape_of(model.config)
-    heads = gradients_of(statistics, "heads", shape.n_layers)
-    filters = gradients_of(statistics, "filters", shape.n_layers)
+    shape, like = shape_of(model.config), model.head.out.weight
     head_cost, filter_cost = unit_costs(shape, calibration.histogram)
     mask = search_mask(
-        _flat_importance(heads),
-        _flat_importance(filters),
+        _flat_importance(statistics, "heads", shape) * float(choices["head_weight"]),
+        _flat_importance(statistics, "filters", shape),
         head_cost,
         filter_cost,
         int(rung * total_macs(shape, calibration.histogram)),
     )
-    kept_heads = torch.split(torch.from_numpy(mask.heads), list(shape.heads))
-    kept_filters = torch.split(torch.from_numpy(mask.filters), list(shape.filters))
-    if choices["rearrange"]:
-        kept_heads = _rearranged(heads, kept_heads)
-        kept_filters = _rearranged(filters, kept_filters)
-    like = model.head.out.weight
-    return Gates([kept.to(like) for kept in kept_heads], [kept.to(like) for kept in kept_filters])
+    found = Gates(
+        list(torch.split(torch.from_numpy(mask.heads).to(like), list(shape.heads))),
+        list(torch.split(torch.from_numpy(mask.filters).to(like), list(shape.filters))),
+    )
+    return _rearranged(model, found, statistics, guard) if choices["rearrange"] else found
+
+
+def _rearranged(
+    model: TrimtabForSequenceClassification,
+    gates: Gates,
+    statistics: Mapping[str, torch.Tensor],
+    guard: Guard,
+) -> Gates:
+    """Chooses heads again, then filters, each only if that does not raise the held-back loss.
+
+    The objective adds up first derivatives. For filters that holds; a whole head is too large a
+    step, and cancelling heads were seen to take a third off the accuracy.
+    """
+    best, loss = gates, guard.loss(slice_model(model, gates))
+    kinds: tuple[Kind, ...] = ("heads", "filters")
+    for kind in kinds:
+        again = [
+            rearrange(shrunk(block_of(statistics, kind, layer)), gate.cpu().bool()).to(gate)
+            for layer, gate in enumerate(getattr(best, kind))
+        ]
+        candidate = replace(best, **{kind: again})
+        new_loss = guard.loss(slice_model(model, candidate))
+        if new_loss <= loss:
+            best, loss = candidate, new_loss
+    return best
 
 
 def unit_costs(shape: EncoderShape, histogram: LengthHistogram) -> tuple[int, int]:
@@ -76,14 +163,11 @@ def unit_costs(shape: EncoderShape, histogram: LengthHistogram) -> tuple[int, in
     return head, sum(filter_macs(shape.hidden_size, n) * count for n, count in lengths)
 
 
-def _flat_importance(gradients: Sequence[torch.Tensor]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return torch.cat([importance(layer) for layer in gradients]).numpy()
-
-
-def _rearranged(
-    gradients: Sequence[torch.Tensor], kept: Sequence[torch.Tensor]
-) -> tuple[torch.Tensor, ...]:
-    return tuple(rearrange(gram(g), mask) for g, mask in zip(gradients, kept, strict=True))
+def _flat_importance(
+    statistics: Mapping[str, torch.Tensor], kind: Kind, shape: EncoderShape
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    layers = range(shape.n_layers)
+    return torch.cat([importance_of(statistics, kind, layer) for layer in layers]).numpy()
 
 
 def _notes(model: TrimtabForSequenceClassification) -> dict[str, Any]:

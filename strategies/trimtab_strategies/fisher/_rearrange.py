@@ -4,6 +4,19 @@ from __future__ import annotations
 
 import torch
 
+SHRINKAGE = 0.5
+"""How far what units share is trusted less than what each is worth by itself.
+
+A block has more units than there are calibration rows to tell them apart, and greedy descent finds
+removals that cancel on those rows only: at 30 % of TREC's FLOPs the filters' objective fell to an
+eighth on the rows it saw and by a fifth on others. Half of the off-diagonal generalised best there.
+"""
+
+
+def shrunk(gram: torch.Tensor) -> torch.Tensor:
+    """Gives a block whose off-diagonal is taken back by ``SHRINKAGE``; the diagonal stays."""
+    return (1 - SHRINKAGE) * gram + SHRINKAGE * torch.diag(gram.diagonal())
+
 
 def rearrange(gram: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     """Chooses the pruned units of one block again, by what their removal does together.

@@ -30,7 +30,7 @@ class FisherStrategy(Strategy):
     """
 
     name: ClassVar[str] = "fisher"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "retraining-free removal of heads and filters"
     choices: ClassVar[tuple[Choice, ...]] = (
         Choice(
@@ -41,6 +41,21 @@ class FisherStrategy(Strategy):
             counts_rows=True,
         ),
         Choice(
+            "importance",
+            "predictions",
+            "what a unit's removal must not change: the dense model's predictions (needs no "
+            "labels), or the loss on the labels",
+            values=("predictions", "labels"),
+        ),
+        Choice(
+            "head_weight",
+            1.0,
+            "how much more a head's importance counts than a filter's",
+            low=0.1,
+            high=10.0,
+            log=True,
+        ),
+        Choice(
             "rearrange",
             True,
             "choose again within each layer, by what removals do together",
@@ -48,9 +63,27 @@ class FisherStrategy(Strategy):
         ),
         Choice(
             "tuning",
-            "scale",
-            "mend the output of each sub-layer: a factor per head and filter, or not at all",
-            values=("scale", "none"),
+            "projection",
+            "mend the output of each sub-layer: its whole projection, a factor per head and "
+            "filter, or not at all",
+            values=("projection", "scale", "none"),
+        ),
+        Choice(
+            "ridge",
+            0.01,
+            "how strongly tuned projections are held towards the old ones, per mean square of "
+            "their inputs",
+            low=1e-4,
+            high=1.0,
+            log=True,
+            requires=(("tuning", "projection"),),
+        ),
+        Choice(
+            "remeasure",
+            False,
+            "choose the units of each sub-layer again, by what its projection cannot make up for",
+            values=(False, True),
+            requires=(("tuning", "projection"),),
         ),
         Choice(
             "damping",
@@ -62,7 +95,7 @@ class FisherStrategy(Strategy):
             requires=(("tuning", "scale"),),
         ),
     )
-    statistics_choices: ClassVar[tuple[str, ...]] = ("calibration",)
+    statistics_choices: ClassVar[tuple[str, ...]] = ("calibration", "importance")
 
     def reach(self, shape: EncoderShape, histogram: LengthHistogram) -> CostRange:
         """Anything from nothing left in any layer up to the model as it is."""
@@ -75,10 +108,10 @@ class FisherStrategy(Strategy):
         choices: Mapping[str, Value],
         progress: Progress,
     ) -> Mapping[str, torch.Tensor]:
-        """Takes the gradient of every gate on every calibration row; see ``_statistics``."""
-        from trimtab_strategies.fisher._statistics import gate_gradients
+        """Takes the gradient of every gate on every row that is fitted on; see ``_statistics``."""
+        from trimtab_strategies.fisher._pipeline import measure
 
-        return gate_gradients(model, calibration, int(choices["calibration"]), progress)
+        return measure(model, calibration, choices, progress)
 
     def apply(
         self,

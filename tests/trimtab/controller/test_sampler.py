@@ -14,7 +14,17 @@ from trimtab.selection import RecipeScores
 from trimtab_strategies.recipe import Recipe
 
 SPACE = RecipeSpace({"fisher": {}}, 5000)
-SMALL = RecipeSpace({"fisher": {"calibration": (256, 512), "tuning": ("none",)}}, 5000)
+SMALL = RecipeSpace(
+    {
+        "fisher": {
+            "calibration": (256, 512),
+            "importance": ("predictions",),
+            "head_weight": (1.0,),
+            "tuning": ("none",),
+        }
+    },
+    5000,
+)
 
 
 def scores_of(recipe: Recipe, best_damping: float = 10.0) -> RecipeScores:
@@ -60,7 +70,7 @@ def test_nothing_is_proposed_twice(scored: bool) -> None:
 def test_small_space_is_used_up_and_then_said_to_be() -> None:
     found = searched(0, 4, lambda recipe: None, SMALL)
     assert {tuple(step.choices_dict.values()) for (step,) in found} == {
-        (calibration, rearrange, "none")
+        (calibration, 1.0, "predictions", rearrange, "none")
         for calibration in (256, 512)
         for rearrange in (True, False)
     }

@@ -25,22 +25,32 @@ def choices_of(recipes: list[Recipe]) -> list[dict[str, Any]]:
 
 def test_anchor_is_the_recommended_recipe() -> None:
     (anchor,) = RecipeSpace({"fisher": {}}, 5000).anchors()
-    assert anchor == (
-        Step.of(
-            "fisher", {"calibration": 2048, "rearrange": True, "tuning": "scale", "damping": 1.0}
-        ),
-    )
+    recommended = {
+        "calibration": 2048,
+        "importance": "predictions",
+        "head_weight": 1.0,
+        "rearrange": True,
+        "tuning": "projection",
+        "ridge": 0.01,
+        "remeasure": False,
+    }
+    assert anchor == (Step.of("fisher", recommended),)
 
 
 def test_pins_are_kept_by_anchor_and_draws() -> None:
     space = RecipeSpace({"fisher": {"calibration": (512,), "tuning": ("none",)}}, 5000)
     for choices in choices_of([*space.anchors(), *drawn(space, 30)]):
         assert (choices["calibration"], choices["tuning"]) == (512, "none")
-    narrowed = RecipeSpace({"fisher": {"calibration": (256, 1024), "damping": (0.1, 2.0)}}, 5000)
+    pins = {"calibration": (256, 1024), "damping": (0.1, 2.0), "ridge": (0.1, 0.5)}
+    narrowed = RecipeSpace({"fisher": pins}, 5000)
     found = choices_of(drawn(narrowed, 60))
     assert {choices["calibration"] for choices in found} == {256, 1024}
     assert {choices["damping"] for choices in found if "damping" in choices} == {0.1, 2.0}
+    assert {choices["ridge"] for choices in found if "ridge" in choices} == {0.1, 0.5}
     (anchor,) = choices_of(narrowed.anchors())
+    assert (anchor["calibration"], anchor["ridge"]) == (1024, 0.5)
+    scaled = RecipeSpace({"fisher": {**pins, "tuning": ("scale",)}}, 5000)
+    (anchor,) = choices_of(scaled.anchors())
     assert (anchor["calibration"], anchor["damping"]) == (1024, 2.0)
 
 
@@ -62,13 +72,16 @@ def test_calibration_stops_at_the_first_size_that_takes_all_rows(
     assert space.anchors()[0][0].choices_dict["calibration"] == max(expected)
 
 
-def test_damping_is_drawn_only_where_there_is_tuning() -> None:
+def test_choices_of_one_tuning_are_drawn_only_with_it() -> None:
     found = choices_of(drawn(RecipeSpace({"fisher": {}}, 5000), 80))
-    assert {("damping" in choices, choices["tuning"]) for choices in found} == {
-        (True, "scale"),
-        (False, "none"),
+    of_one = ("ridge", "remeasure", "damping")
+    assert {(c["tuning"], *(name for name in of_one if name in c)) for c in found} == {
+        ("projection", "ridge", "remeasure"),
+        ("scale", "damping"),
+        ("none",),
     }
     assert all(0.01 <= c["damping"] <= 100 for c in found if "damping" in c)
+    assert all(1e-4 <= c["ridge"] <= 1 for c in found if "ridge" in c)
 
 
 def test_kinds_of_values_survive_tables() -> None:
@@ -91,18 +104,31 @@ def test_what_was_drawn_is_told_as_what_was_drawn() -> None:
         assert {name: kind for name, (_, kind) in told.items()} == trial.distributions
 
 
+UNTUNED = {
+    "calibration": 256,
+    "importance": "labels",
+    "head_weight": 2.0,
+    "rearrange": True,
+    "tuning": "none",
+}
+
+
 @pytest.mark.parametrize(
-    "choices",
+    "changes",
     [
-        {"calibration": 300, "rearrange": True, "tuning": "none"},
-        {"calibration": 256, "rearrange": 1, "tuning": "none"},
-        {"calibration": 256, "rearrange": True, "tuning": "none", "colour": "red"},
-        {"calibration": 256, "rearrange": True, "tuning": "scale", "damping": 1e9},
+        {"calibration": 300},
+        {"importance": "gradients"},
+        {"head_weight": 11.0},
+        {"rearrange": 1},
+        {"colour": "red"},
+        {"tuning": "scale", "damping": 1e9},
+        {"tuning": "projection", "ridge": 0.0, "remeasure": False},
     ],
 )
-def test_recipe_from_elsewhere_is_not_told(choices: dict[str, Any]) -> None:
+def test_recipe_from_elsewhere_is_not_told(changes: dict[str, Any]) -> None:
     space = RecipeSpace({"fisher": {}}, 5000)
-    assert space.parameters((Step.of("fisher", choices),)) is None
+    assert space.parameters((Step.of("fisher", UNTUNED),)) is not None
+    assert space.parameters((Step.of("fisher", {**UNTUNED, **changes}),)) is None
     assert space.parameters((Step.of("unknown", {}),)) is None
     assert space.parameters(()) is None
 

@@ -18,12 +18,22 @@ from trimtab_workers.jobs import BaselineJob, LadderJob, StatisticsJob
 CRASH = Failure("crashed", "the worker died", "the end of its log")
 
 
+SHARED = {"calibration": 512, "importance": "predictions"}
+"""All that the statistics depend on: recipes that agree on it share them."""
+
+
 def ladders(executor: Any) -> list[LadderJob]:
     return [job for job in executor.sent if isinstance(job, LadderJob)]
 
 
 def calibration(job: Any) -> int:
     return int(dict(job.choices)["calibration"])
+
+
+def deciding(choices: Any) -> tuple[int, str]:
+    """What the statistics of a recipe depend on."""
+    named = dict(choices)
+    return named["calibration"], named["importance"]
 
 
 def test_search_runs_every_trial_once_and_records_its_ladder(bench: Any, fake: Any) -> None:
@@ -57,7 +67,7 @@ def test_jobs_carry_the_time_limit_of_a_trial(bench: Any, fake: Any) -> None:
 def test_statistics_are_made_once_for_all_that_share_them(
     bench: Any, fake: Any, slots: int
 ) -> None:
-    spec = bench.spec(search__strategies=[{"fisher": {"calibration": 512}}], search__trials=6)
+    spec = bench.spec(search__strategies=[{"fisher": SHARED}], search__trials=6)
     executor = fake(slots=slots)
     bench.run(executor, spec)
     assert executor.count(StatisticsJob) == 1 and executor.count(LadderJob) == 6
@@ -71,9 +81,10 @@ def test_different_statistics_are_made_for_each(bench: Any, fake: Any) -> None:
     spec = bench.spec(search__strategies=[{"fisher": {"calibration": [256, 512]}}])
     executor = fake()
     bench.run(executor, spec)
-    wanted = {trial.recipe[0]["choices"]["calibration"] for trial in bench.trials()}
-    made = [calibration(job) for job in executor.sent if isinstance(job, StatisticsJob)]
-    assert sorted(made) == sorted(wanted)
+    wanted = {deciding(trial.recipe[0]["choices"]) for trial in bench.trials()}
+    made = [deciding(job.choices) for job in executor.sent if isinstance(job, StatisticsJob)]
+    assert sorted(made) == sorted(wanted) and len({size for size, _ in made}) == 2
+    assert {signal for _, signal in made} == {"predictions", "labels"}
 
 
 def test_those_who_wait_for_statistics_take_no_slot(bench: Any, fake: Any) -> None:
@@ -85,7 +96,7 @@ def test_those_who_wait_for_statistics_take_no_slot(bench: Any, fake: Any) -> No
             crowds.append(bench.states().count("running"))
         return None
 
-    spec = bench.spec(search__strategies=[{"fisher": {"calibration": 512}}], search__trials=9)
+    spec = bench.spec(search__strategies=[{"fisher": SHARED}], search__trials=9)
     executor = fake(script, slots=2)
     bench.run(executor, spec)
     assert crowds[0] == 1 and max(crowds) == 4
@@ -96,7 +107,7 @@ def test_those_who_wait_for_statistics_take_no_slot(bench: Any, fake: Any) -> No
 def test_when_statistics_fail_the_next_who_waits_makes_them(
     bench: Any, fake: Any, failure: Failure
 ) -> None:
-    spec = bench.spec(search__strategies=[{"fisher": {"calibration": 512}}], search__trials=4)
+    spec = bench.spec(search__strategies=[{"fisher": SHARED}], search__trials=4)
     executor = fake(
         lambda job, nth: failure if isinstance(job, StatisticsJob) and nth == 0 else None, slots=3
     )
@@ -181,7 +192,7 @@ def test_nothing_finished_when_all_trials_fail(bench: Any, fake: Any) -> None:
 
 def test_failed_trials_count_and_repeated_recipes_do_not(bench: Any, fake: Any) -> None:
     """A space of four recipes gives four trials, however many are asked for."""
-    pins = {"calibration": [256, 512], "tuning": "none"}
+    pins = {**SHARED, "calibration": [256, 512], "head_weight": 1.0, "tuning": "none"}
     spec = bench.spec(search__strategies=[{"fisher": pins}], search__trials=30)
     bench.run(fake(lambda job, nth: None), spec)
     assert bench.states() == ["complete"] * 4

@@ -31,7 +31,13 @@ from trimtab_workers.jobs import (
 from trimtab_workers.task import DataSource, Task
 
 BASE, DATA = "ba5e", "data-1"
-CHOICES = {"calibration": 512, "rearrange": True, "tuning": "none"}
+CHOICES = {
+    "calibration": 512,
+    "importance": "labels",
+    "head_weight": 1.0,
+    "rearrange": True,
+    "tuning": "none",
+}
 RUNG = 0.4
 STEP = Step.of("fisher", CHOICES)
 STATISTICS = statistics_key(BASE, DATA, STEP)

@@ -32,7 +32,14 @@ SURVEY = Survey(
 )
 SOURCE = DataSource(path="/data/train.tsv")
 TASK = Task(SOURCE, SOURCE, ("text",), "label", "accuracy", 64, 0)
-CHOICES = {"calibration": 512, "rearrange": True, "tuning": "scale", "damping": 1.0}
+CHOICES = {
+    "calibration": 512,
+    "importance": "labels",
+    "head_weight": 1.0,
+    "rearrange": True,
+    "tuning": "scale",
+    "damping": 1.0,
+}
 STEP = Step.of("fisher", CHOICES)
 
 
@@ -66,6 +73,9 @@ def test_baseline_that_is_not_trained_is_named_by_its_files_alone() -> None:
         lambda: statistics_key("p2", "d1", STEP),
         lambda: statistics_key("p1", "d2", STEP),
         lambda: statistics_key("p1", "d1", Step.of("fisher", {**CHOICES, "calibration": 256})),
+        lambda: statistics_key(
+            "p1", "d1", Step.of("fisher", {**CHOICES, "importance": "predictions"})
+        ),
         lambda: model_key("p1", "d1", "fisher", CHOICES),
     ],
 )
@@ -144,6 +154,6 @@ def test_order_of_choices_does_not_matter() -> None:
 def test_names_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     """They lie in users' databases: with other names all work there would be done again."""
     monkeypatch.setattr(type(registry.get("fisher")), "version", 1)
-    assert model_key("p1", "d1", "fisher", CHOICES) == "0f62f1f2249045ed0ea29cbe562899e8"
-    assert statistics_key("p1", "d1", STEP) == "31e6ccafc3eb2f6b6c212585917c985a"
+    assert model_key("p1", "d1", "fisher", CHOICES) == "d1d3046afc641a8828a01ca1fb1efc88"
+    assert statistics_key("p1", "d1", STEP) == "a59cd42a230b72cae5e047dee32c81f6"
     assert baseline_key(SURVEY, TASK, Finetune()) == "2cfeb649802764417ccf84a76d22409e"

@@ -1,0 +1,15 @@
+"""Is the default Fisher recipe better than the published one at 30 % of the FLOPs?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import _quality
+
+SHARE = 0.3
+BENCHMARKS = _quality.declared(SHARE, goal_points=3.0)
+
+
+def run(seed: int) -> dict[str, dict[str, Any]]:
+    """Gives the mean gain and the worst task's; rows hold both accuracies."""
+    return _quality.figures(_quality.measure(SHARE, seed), SHARE, seed)

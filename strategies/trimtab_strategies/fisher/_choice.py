@@ -1,0 +1,97 @@
+"""Which units of a sub-layer to keep, once it is known what the projection can make up for.
+
+Legend as in ``_least_squares``. The surgeon's rule on groups of columns (in the spirit of optimal
+brain surgeon; arXiv 2302.04089 does it for filters and heads): with H = G + λI and W at its least
+squares, taking out the columns S of one unit and refitting the others raises the error by
+    tr(W_S · ((H⁻¹)_SS)⁻¹ · W_Sᵀ),
+and leaves W ← W − W_S·((H⁻¹)_SS)⁻¹·(H⁻¹)_S: and H⁻¹ ← H⁻¹ − (H⁻¹)_:S·((H⁻¹)_SS)⁻¹·(H⁻¹)_S:.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from trimtab_strategies.fisher._least_squares import NormalEquations
+
+AT_ONCE, POOL = 16, 64
+"""How many units go between two updates of everything, and from how many candidates.
+
+Among the candidates the rule is followed one by one, on their own small part of H⁻¹, so that of two
+units that stand in for each other only one goes; updating everything for each would be 16 times
+the work.
+"""
+
+
+def choose_units(system: NormalEquations, width: int, count: int, ridge: float) -> torch.Tensor:
+    """Keeps the ``count`` units without which the refitted sub-layer would be furthest off.
+
+    Args:
+        system: the normal equations with every unit still there; comes back as it was.
+        width: columns of one unit.
+        count: how many units stay.
+        ridge: as for the projection.
+
+    Returns:
+        Which units stay, [K] of bool.
+    """
+    weight, inverse = _start(system, ridge)
+    kept = weight.new_ones(weight.shape[1] // width, dtype=torch.bool)
+    while (surplus := int(kept.sum()) - count) > 0:
+        errors = _errors(weight, inverse, width).masked_fill(~kept, torch.inf)
+        pool = errors.argsort()[: min(POOL, int(kept.sum()))]
+        columns = _columns(pool, width)
+        small = weight[:, columns], inverse[columns][:, columns]
+        out = pool[_one_by_one(*small, width, min(AT_ONCE, surplus))]
+        weight, inverse = _without(weight, inverse, _columns(out, width))
+        kept[out] = False
+    return kept
+
+
+def _one_by_one(
+    weight: torch.Tensor, inverse: torch.Tensor, width: int, count: int
+) -> torch.Tensor:
+    """Gives the units that go first, in order, by the rule without shortcuts."""
+    gone: list[int] = []
+    for _ in range(count):
+        errors = _errors(weight, inverse, width)
+        errors[gone] = torch.inf
+        gone.append(int(errors.argmin()))
+        one = torch.tensor(gone[-1:], device=weight.device)
+        weight, inverse = _without(weight, inverse, _columns(one, width))
+    return torch.tensor(gone, device=weight.device)
+
+
+def _without(
+    weight: torch.Tensor, inverse: torch.Tensor, columns: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gives W and H⁻¹ after these columns went and the others were refitted."""
+    step = torch.linalg.solve(inverse[columns][:, columns], inverse[columns])
+    weight = weight - weight[:, columns] @ step
+    inverse = inverse - inverse[:, columns] @ step
+    # What is gone has no weight and stands alone, so that its block can still be solved.
+    weight[:, columns] = 0.0
+    inverse[columns], inverse[:, columns] = 0.0, 0.0
+    inverse[columns, columns] = 1.0
+    return weight, inverse
+
+
+def _columns(units: torch.Tensor, width: int) -> torch.Tensor:
+    return (units[:, None] * width + torch.arange(width, device=units.device)).flatten()
+
+
+def _start(system: NormalEquations, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gives the least squares weight with every unit, and H⁻¹."""
+    damping = system.damping(ridge)
+    damped = system.units.clone()
+    damped.diagonal().add_(damping)
+    inverse = torch.linalg.inv(damped)
+    return (inverse @ (system.cross + damping * system.weight.T)).T, inverse
+
+
+def _errors(weight: torch.Tensor, inverse: torch.Tensor, width: int) -> torch.Tensor:
+    n_units = weight.shape[1] // width
+    groups = inverse.view(n_units, width, n_units, width)
+    own = groups.diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # [K, w, w]
+    parts = weight.view(-1, n_units, width).permute(1, 2, 0)  # [K, w, d]
+    errors: torch.Tensor = (parts * torch.linalg.solve(own, parts)).sum(dim=(1, 2))
+    return errors

@@ -1,0 +1,63 @@
+"""Whether a stage helps, judged on calibration rows that no stage was fitted on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from trimtab_strategies.base import Calibration
+from trimtab_strategies.elastic import TrimtabForSequenceClassification
+
+BATCH_SIZE = 64
+HELD_BACK_SHARE = 8
+MOST_HELD_BACK = 256
+
+
+def fitted_rows(n_rows: int) -> int:
+    """Tells how many of the calibration rows stages are fitted on; the rest is held back."""
+    return n_rows - min(n_rows // HELD_BACK_SHARE, MOST_HELD_BACK)
+
+
+class Guard:
+    """The loss that stages must not raise: mean KL from the dense model's predictions.
+
+    Against the dense model and not the labels: that needs no labels, and rows that the model was
+    fine-tuned on have labels it knows by heart. With too few rows to hold any back, it looks at
+    all of them.
+    """
+
+    def __init__(
+        self, dense: TrimtabForSequenceClassification, calibration: Calibration, size: int
+    ) -> None:
+        rows = min(size, calibration.n_rows)
+        start = fitted_rows(rows)
+        self._batches = calibration.batches(rows, BATCH_SIZE, start if start < rows else 0)
+        self._wanted = [_log_probabilities(dense, batch) for batch in self._batches]
+
+    def loss(self, model: TrimtabForSequenceClassification) -> float:
+        """Gives the mean over held-back rows of KL(dense ‖ model), in nats."""
+        total, rows = 0.0, 0
+        for wanted, batch in zip(self._wanted, self._batches, strict=True):
+            got = _log_probabilities(model, batch)
+            total += float((wanted.exp() * (wanted - got)).sum())
+            rows += len(wanted)
+        return total / rows
+
+    def best_of(
+        self, candidates: Sequence[TrimtabForSequenceClassification]
+    ) -> TrimtabForSequenceClassification:
+        """Gives the candidate with the least loss, the earliest of equals; NaN is never best."""
+        if len(candidates) == 1:
+            return candidates[0]
+        losses = [self.loss(candidate) for candidate in candidates]
+        return candidates[min(range(len(losses)), key=lambda i: (math.isnan(losses[i]), losses[i]))]
+
+
+@torch.inference_mode()
+def _log_probabilities(
+    model: TrimtabForSequenceClassification, batch: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    return torch.log_softmax(model(**inputs).logits.float(), dim=-1)
