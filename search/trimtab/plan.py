@@ -248,6 +248,8 @@ def _flops_per_second(survey: Survey) -> float:
 
 
 def _disk_bytes(survey: Survey) -> int:
-    gates = sum(survey.shape.heads) + sum(survey.shape.filters)
-    statistics = min(2048, survey.n_train) * gates * STATISTICS_BYTES
-    return survey.model_bytes * (1 + FRONTIER_MODELS) + 2 * statistics
+    """Sizes the baseline, a frontier of models, and gradients for each importance and row count."""
+    rows = min(2048, survey.n_train)
+    widths = (*survey.shape.heads, *survey.shape.filters)
+    statistics = sum(min(rows, width) * width for width in widths) * STATISTICS_BYTES
+    return survey.model_bytes * (1 + FRONTIER_MODELS) + 4 * statistics

@@ -164,6 +164,12 @@ def default_choices(strategy: Strategy) -> dict[str, Value]:
     return active_choices(strategy, {choice.name: choice.default for choice in strategy.choices})
 
 
+def completed(strategy: Strategy, choices: Mapping[str, Value]) -> dict[str, Value]:
+    """Adds the recommended setting of every active choice that ``choices`` do not name."""
+    defaults = {choice.name: choice.default for choice in strategy.choices}
+    return active_choices(strategy, {**defaults, **choices})
+
+
 def active_choices(strategy: Strategy, choices: Mapping[str, Value]) -> dict[str, Value]:
     """Drops the choices that have no meaning beside the others, so that equal work has one name."""
     return {c.name: choices[c.name] for c in strategy.choices if c.is_active(choices)}

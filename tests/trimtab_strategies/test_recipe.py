@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from trimtab_strategies import registry
-from trimtab_strategies.base import Choice, active_choices, default_choices
+from trimtab_strategies.base import Choice, active_choices, completed, default_choices
 from trimtab_strategies.recipe import Step, describe, from_plain, stable_key, to_plain
 
 
@@ -31,6 +31,14 @@ def test_inactive_choices_are_dropped_so_that_equal_work_has_one_name():
     assert "ridge" in default_choices(fisher)
     quiet = active_choices(fisher, {**default_choices(fisher), "tuning": "none"})
     assert "ridge" not in quiet and "damping" not in quiet
+
+
+def test_a_recipe_of_an_earlier_version_is_completed_as_recommended():
+    fisher = registry.get("fisher")
+    old = {"calibration": 512, "rearrange": False, "tuning": "scale", "damping": 2.0}
+    now = completed(fisher, old)
+    assert old.items() <= now.items() and completed(fisher, now) == now
+    assert now["importance"] == "predictions" and "ridge" not in now
 
 
 def test_descriptions_are_short():

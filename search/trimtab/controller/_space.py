@@ -17,7 +17,7 @@ from optuna.distributions import (
 )
 
 from trimtab_strategies import registry
-from trimtab_strategies.base import Choice, Value, active_choices
+from trimtab_strategies.base import Choice, Value, active_choices, completed
 from trimtab_strategies.recipe import Recipe, Step
 
 Pins = Mapping[str, Mapping[str, Sequence[Value]]]
@@ -72,6 +72,8 @@ class RecipeSpace:
         choices = {choice.name: choice for choice in self._choices[name]}
         if not all(key in choices and choices[key].admits(value) for key, value in values.items()):
             return None
+        if completed(registry.get(name), values) != values:
+            return None
         named = {
             f"{name}.{key}": (value, _distribution(choices[key])) for key, value in values.items()
         }
@@ -86,8 +88,14 @@ class RecipeSpace:
 def _pinned(choice: Choice, values: Sequence[Value] | None) -> Choice:
     if values is None:
         return choice
-    default = choice.default if choice.default in values else values[-1]
+    # A row count comes as near to the recommended one as it can; of names, the first is preferred.
+    instead = max(values, key=_as_number) if choice.counts_rows else values[0]
+    default = choice.default if choice.default in values else instead
     return replace(choice, values=tuple(values), low=None, high=None, default=default)
+
+
+def _as_number(value: Value) -> float:
+    return float(value)
 
 
 def _bounded(choice: Choice, n_train: int) -> Choice:

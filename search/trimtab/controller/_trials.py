@@ -18,6 +18,8 @@ from trimtab.controller._steps import Rungs, Steps
 from trimtab.forge import is_on_disk
 from trimtab.selection import RecipeScores, recipe_scores
 from trimtab_storage import InvalidValueError, PointRow, TrialRow, TrialState
+from trimtab_strategies import registry
+from trimtab_strategies.base import completed
 from trimtab_strategies.recipe import Recipe, Step, describe, from_plain, stable_key, to_plain
 from trimtab_workers.executors import Failure, Job, Outcome
 from trimtab_workers.jobs import RungResult, StatisticsResult
@@ -101,7 +103,7 @@ class TrialLoop:
             if trial is None:
                 return
             attempt = self._store.start_trial(self._lease, trial.id)
-            (step,) = from_plain(trial.recipe)
+            step = _step_of(trial)
             rungs = self._steps.rungs(step, ladder(self._budget))
             self._start(Run(trial, attempt, step, rungs))
             # Where all is reused nothing is ever waited for.
@@ -160,7 +162,7 @@ class TrialLoop:
             if scores is not None
         )
         for *_, trial in ranked[:N_EXTENDED]:
-            (step,) = from_plain(trial.recipe)
+            step = _step_of(trial)
             rungs = self._steps.rungs(step, (rung,))
             if not measured.issuperset(key for _, key in rungs):
                 self._start(Run(trial, trial.attempts, step, rungs, is_extension=True))
@@ -293,6 +295,12 @@ def _by_recipe(points: Sequence[PointRow]) -> dict[Recipe, list[PointRow]]:
         recipe = tuple(_without_rung(step) for step in from_plain(point.recipe))
         sorted_in.setdefault(recipe, []).append(point)
     return sorted_in
+
+
+def _step_of(trial: TrialRow) -> Step:
+    """Gives the one step of a trial; what an earlier version could not choose is as recommended."""
+    (step,) = from_plain(trial.recipe)
+    return Step.of(step.strategy, completed(registry.get(step.strategy), step.choices_dict))
 
 
 def _without_rung(step: Step) -> Step:

@@ -48,10 +48,12 @@ def test_pins_are_kept_by_anchor_and_draws() -> None:
     assert {choices["damping"] for choices in found if "damping" in choices} == {0.1, 2.0}
     assert {choices["ridge"] for choices in found if "ridge" in choices} == {0.1, 0.5}
     (anchor,) = choices_of(narrowed.anchors())
-    assert (anchor["calibration"], anchor["ridge"]) == (1024, 0.5)
+    assert (anchor["calibration"], anchor["ridge"]) == (1024, 0.1)
     scaled = RecipeSpace({"fisher": {**pins, "tuning": ("scale",)}}, 5000)
     (anchor,) = choices_of(scaled.anchors())
-    assert (anchor["calibration"], anchor["damping"]) == (1024, 2.0)
+    assert (anchor["calibration"], anchor["damping"]) == (1024, 0.1)
+    either = RecipeSpace({"fisher": {"tuning": ("scale", "none")}}, 5000)
+    assert choices_of(either.anchors())[0]["tuning"] == "scale", "the first that was named"
 
 
 @pytest.mark.parametrize(
