@@ -6,6 +6,7 @@ checkpoint also loads where trimtab is not installed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,8 +105,11 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
             max_drop: Drop allowed, in the metric's units: 0.01 is one point.
 
         Raises:
-            ValueError: if the checkpoint has no point within the limits; it says which it has.
+            ValueError: if the checkpoint has no point within the limits; it says which it has. Also
+                if a limit is no finite number.
         """
+        _check_limit("max_flops", max_flops)
+        _check_limit("max_drop", max_drop)
         points = self.config.operating_points
         within = [
             point
@@ -136,3 +140,9 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         if attention_mask is None or bool(attention_mask.all()):
             return None
         return attention_mask[:, None, None, :].bool()
+
+
+def _check_limit(name: str, limit: float | None) -> None:
+    is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    if limit is not None and not (is_number and math.isfinite(limit)):
+        raise ValueError(f"{name} must be a finite number or None, but got {limit!r}")

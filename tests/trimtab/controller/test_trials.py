@@ -12,6 +12,7 @@ import pytest
 from trimtab.controller import _trials
 from trimtab.controller._ladder import ladder
 from trimtab.errors import InterruptedStudyError, NothingFinishedError
+from trimtab_strategies import registry
 from trimtab_workers.executors import Failure
 from trimtab_workers.jobs import BaselineJob, LadderJob, StatisticsJob
 
@@ -248,6 +249,25 @@ def test_more_trials_go_on_where_the_search_ended(bench: Any, fake: Any) -> None
     bench.run(fake())
     bench.run(fake(), bench.spec(search__trials=7))
     assert bench.recipes() == bench.recipes("long")
+
+
+def test_a_study_of_an_earlier_version_goes_on(
+    bench: Any, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fisher = type(registry.get("fisher"))
+    earlier = ("calibration", "rearrange", "damping")
+    with monkeypatch.context() as then:
+        choices = [c for c in fisher.choices if c.name in earlier]
+        then.setattr(fisher, "choices", tuple(replace(c, requires=()) for c in choices))
+        then.setattr(fisher, "statistics_choices", ("calibration",))
+        executor = fake()
+        with pytest.raises(InterruptedStudyError):
+            bench.run(executor, stop=lambda: executor.count(LadderJob) == 3)
+        assert bench.states() == ["complete"] * 2 + ["waiting"]
+    again = fake()
+    bench.run(again, bench.spec(budget__flops="43%"))
+    assert set(bench.states()) == {"complete"}
+    assert all("importance" in dict(job.choices) for job in again.sent if hasattr(job, "choices"))
 
 
 def test_fewer_trials_start_nothing_more(bench: Any, fake: Any) -> None:
