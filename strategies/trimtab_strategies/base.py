@@ -29,6 +29,7 @@ class Choice:
     Either ``values`` lists what may be chosen, or ``low`` and ``high`` (both included) bound a
     float. A choice with ``requires`` exists only where the named other choice has that value. One
     that ``counts_rows`` is a number of training rows: values past the rows there are say nothing.
+    ``before`` is what was done, without asking, in versions that did not have this choice.
 
     Raises:
         ValueError: if the default is not among the values or outside the range.
@@ -43,6 +44,7 @@ class Choice:
     log: bool = False
     requires: tuple[tuple[str, Value], ...] = ()
     counts_rows: bool = False
+    before: Value | None = None
 
     def __post_init__(self) -> None:
         if (self.values is None) == (self.low is None or self.high is None):
@@ -165,9 +167,9 @@ def default_choices(strategy: Strategy) -> dict[str, Value]:
 
 
 def completed(strategy: Strategy, choices: Mapping[str, Value]) -> dict[str, Value]:
-    """Adds the recommended setting of every active choice that ``choices`` do not name."""
-    defaults = {choice.name: choice.default for choice in strategy.choices}
-    return active_choices(strategy, {**defaults, **choices})
+    """Adds every active choice that ``choices``, of an earlier version maybe, do not name."""
+    unnamed = {c.name: c.default if c.before is None else c.before for c in strategy.choices}
+    return active_choices(strategy, {**unnamed, **choices})
 
 
 def active_choices(strategy: Strategy, choices: Mapping[str, Value]) -> dict[str, Value]:

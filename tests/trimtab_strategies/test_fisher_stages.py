@@ -8,8 +8,8 @@ import torch
 
 from trimtab_strategies import registry
 from trimtab_strategies.base import active_choices, default_choices
-from trimtab_strategies.cost import mean_flops
-from trimtab_strategies.fisher._guard import Guard, fitted_rows
+from trimtab_strategies.cost import LengthHistogram, mean_flops
+from trimtab_strategies.fisher._guard import Guard, fitted_rows, rows_at_once
 from trimtab_strategies.fisher._rearrange import lost_together, rearrange, shrunk
 from trimtab_strategies.fisher._statistics import (
     _Moment,
@@ -161,6 +161,11 @@ def test_rearranging_never_raises_the_objective_and_keeps_the_count(seed):
 
 def test_an_eighth_of_the_rows_is_held_back_and_never_more_than_256():
     assert [fitted_rows(n) for n in (1, 7, 8, 256, 2048, 10_000)] == [1, 7, 7, 224, 1792, 9744]
+
+
+def test_long_texts_are_run_a_few_at_a_time():
+    sizes = [rows_at_once(LengthHistogram({5: 9, n: 1}), 4096) for n in (5, 128, 512, 9000)]
+    assert sizes == [819, 32, 8, 1]
 
 
 def test_the_guard_sees_only_rows_that_nothing_is_fitted_on(model, calibration):

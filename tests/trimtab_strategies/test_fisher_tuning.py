@@ -164,6 +164,12 @@ def test_units_that_others_can_stand_in_for_go_first(seed, width):
     assert torch.equal(before, system.units)
 
 
+def test_equations_that_are_not_finite_choose_nothing():
+    system = NormalEquations(torch.nn.Linear(20, 3))
+    system.add(torch.full((4, 20), torch.nan), torch.ones(4, 3))
+    assert choose_units(system, 1, 5, 0.01) is None
+
+
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_any_number_of_units_can_be_kept(seed, count):
     system = streamed(torch.nn.Linear(7, 3), torch.randn(20, 7), torch.randn(20, 3))

@@ -33,12 +33,13 @@ def test_inactive_choices_are_dropped_so_that_equal_work_has_one_name():
     assert "ridge" not in quiet and "damping" not in quiet
 
 
-def test_a_recipe_of_an_earlier_version_is_completed_as_recommended():
+def test_a_recipe_of_an_earlier_version_is_completed():
     fisher = registry.get("fisher")
     old = {"calibration": 512, "rearrange": False, "tuning": "scale", "damping": 2.0}
     now = completed(fisher, old)
     assert old.items() <= now.items() and completed(fisher, now) == now
-    assert now["importance"] == "predictions" and "ridge" not in now
+    assert now["importance"] == "labels", "as it was, not as it is recommended now"
+    assert now["head_weight"] == 1.0 and "ridge" not in now
 
 
 def test_descriptions_are_short():

@@ -169,6 +169,17 @@ def test_dataset_card_may_not_name_a_url(tmp_path):
         read_rows(DataSource(dataset=str(tmp_path / "d")), COLUMNS)
 
 
+def test_dataset_card_may_name_a_url_that_is_no_file(tmp_path):
+    card = (
+        "---\nlicense_link: https://example.org/terms\nconfigs:\n- config_name: default\n"
+        "  data_files: data/rows.csv\n---\n"
+    )
+    write(tmp_path, "d/README.md", card)
+    write(tmp_path, "d/data/rows.csv", "text,label\ngood,1\nbad,0\n")
+    rows = read_rows(DataSource(dataset=str(tmp_path / "d"), split="train"), COLUMNS)
+    assert len(rows["label"]) == 2
+
+
 @pytest.mark.parametrize("name", ["owner/name", "owner/name@0123abc"])
 def test_hub_needs_permission(name):
     with pytest.raises(DataError, match="allow it with --allow-hub"):

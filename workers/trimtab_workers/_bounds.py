@@ -49,7 +49,28 @@ SWITCHES = frozenset(
         "tie_word_embeddings",
     }
 )
-WORDS = frozenset({"family", "head_activation", "hidden_act", "model_type", "problem_type"})
+WORDS = frozenset({"family", "model_type", "problem_type"})
+ACTIVATIONS = frozenset(
+    {
+        "gelu",
+        "gelu_fast",
+        "gelu_new",
+        "gelu_python",
+        "gelu_pytorch_tanh",
+        "leaky_relu",
+        "linear",
+        "mish",
+        "quick_gelu",
+        "relu",
+        "relu2",
+        "relu6",
+        "sigmoid",
+        "silu",
+        "swish",
+        "tanh",
+    }
+)
+"""Those of transformers that have no weights of their own."""
 LAYERS: Mapping[str, int] = {"heads_per_layer": 1024, "filters_per_layer": MOST_FILTERS}
 
 
@@ -163,6 +184,11 @@ def _check_names(path: Path, names: Any) -> None:
             raise _fail(path, "id2label", "the ids from 0 on with a name each", names)
 
 
+def _activation(path: Path, key: str, value: Any) -> None:
+    if not isinstance(value, str) or value not in ACTIVATIONS:
+        raise _fail(path, key, f"one of {', '.join(sorted(ACTIVATIONS))}", value)
+
+
 _Check = Callable[[Path, str, Any], None]
 _CHECKS: Mapping[str, _Check] = {
     **{key: partial(_whole, *bounds) for key, bounds in WHOLE.items()},
@@ -170,6 +196,7 @@ _CHECKS: Mapping[str, _Check] = {
     **{key: partial(_layers, most) for key, most in LAYERS.items()},
     **dict.fromkeys(sorted(SWITCHES), _switch),
     **dict.fromkeys(sorted(WORDS), _word),
+    **dict.fromkeys(("hidden_act", "activation", "head_activation"), _activation),
     "architectures": _words,
     "operating_points": _points,
 }

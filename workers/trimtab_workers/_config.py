@@ -40,7 +40,6 @@ KEPT = frozenset(
     {
         "architectures",
         "bos_token_id",
-        "chunk_size_feed_forward",
         "eos_token_id",
         "id2label",
         "initializer_range",

@@ -14,6 +14,7 @@ from trimtab_workers.errors import ModelError
 
 # Tensors that a fresh head brings along: a checkpoint of an encoder lacks them
 FRESH = re.compile(r"(pre_)?classifier\..+|bert\.pooler\..+")
+HEAD = re.compile(r"(pre_)?classifier\..+")
 # Tensors of the heads of pre-training, and buffers that old releases saved
 LEFT_OVER = re.compile(
     r"(cls|lm_head|qa_outputs|(roberta\.)?pooler"  # of BERT and RoBERTa
@@ -58,9 +59,12 @@ def load_classifier(
                 dtype=torch.float32,
                 attn_implementation="sdpa",
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # the report names them, and they are refused
             )
         except Exception as error:  # shapes, activations, torn files: each has its own type
             raise ModelError(f"{path}: the model cannot be loaded ({one_line(error)})") from error
+    if fresh_head:
+        _refuse_undeclared_head(path, set(model.state_dict()) - set(report["missing_keys"]))
     _account_for(path, report, fresh_head)
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -113,6 +117,17 @@ def _stock_config(config: Mapping[str, Any], names: Mapping[int, str]) -> Any:
 
 
 _ABOUT_LABELS = frozenset({"id2label", "label2id", "num_labels"})
+
+
+def _refuse_undeclared_head(path: Path, found: set[str]) -> None:
+    """A head of another task would pass for a fresh one, and one for this task would be lost."""
+    heads = sorted(name for name in found if HEAD.fullmatch(name))
+    if heads:
+        raise ModelError(
+            f"{path}: the config must name a …ForSequenceClassification under architectures if the "
+            f"weights have a head, but it does not, and they have {heads[0]}; name it there, or "
+            "take the head out"
+        )
 
 
 def _account_for(path: Path, report: Mapping[str, Iterable[str]], fresh_head: bool) -> None:

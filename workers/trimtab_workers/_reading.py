@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from trimtab_workers._hub import HubError, fetch_snapshot, hub_id, is_away
 from trimtab_workers._plain import check_folder_files, check_plain
 from trimtab_workers._quiet import quiet_datasets, quiet_hub
@@ -148,10 +150,20 @@ def _refuse_remote_files(folder: Path) -> None:
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     front = text.split("\n---", 1)[0] if text.startswith("---") else ""
-    if "data_files" in front and "://" in front:
+    if "://" in _data_files(front):
         raise DataError(
             f"{card}: a local dataset must keep its files in its folder, but its card names a URL"
         )
+
+
+def _data_files(front: str) -> str:
+    """Gives what a card says of its files, as one text; all of it where that cannot be told."""
+    try:
+        card = yaml.safe_load(front.removeprefix("---"))
+        configs = card.get("configs", []) if isinstance(card, dict) else []
+        return str([config.get("data_files") for config in configs])
+    except (yaml.YAMLError, AttributeError, TypeError, RecursionError):
+        return front
 
 
 def _load_from_hub(source: DataSource, cache: Path, allow_hub: bool) -> Any:

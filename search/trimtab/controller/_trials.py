@@ -298,7 +298,7 @@ def _by_recipe(points: Sequence[PointRow]) -> dict[Recipe, list[PointRow]]:
 
 
 def _step_of(trial: TrialRow) -> Step:
-    """Gives the one step of a trial; what an earlier version could not choose is as recommended."""
+    """Gives the one step of a trial, completed where an earlier version had fewer choices."""
     (step,) = from_plain(trial.recipe)
     return Step.of(step.strategy, completed(registry.get(step.strategy), step.choices_dict))
 

@@ -103,7 +103,7 @@ def _making(facts: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     return f"""## How it was made
 
-Recipe: `{describe(facts["recipe"])}`
+Recipe: `{describe(facts["recipe"])}`{_undone(facts.get("undone", []))}
 
 ```json
 {json.dumps(facts["recipe"], indent=1)}
@@ -112,3 +112,11 @@ Recipe: `{describe(facts["recipe"])}`
 Seed {facts["seed"]}; spec sha256 `{facts["spec_sha256"]}`; {versions}.
 The licence is that of the model it was made from.
 """
+
+
+def _undone(stages: list[str]) -> str:
+    if not stages:
+        return ""
+    return (
+        f"\n\nUndone, as calibration rows that were held back got worse by it: {', '.join(stages)}."
+    )

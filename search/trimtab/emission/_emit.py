@@ -55,10 +55,10 @@ def emit_checkpoint(
     point, baseline_key = choice.point, study.baseline["artifact"]
     with partial_folder(target) as partial:
         forge.ensure(baseline_key)
-        forge.ensure(point.artifact_key)
+        undone = forge.ensure(point.artifact_key).meta.get("undone", [])
         certificate = Certificate.measure(store, study, point, forge, max_drop)
         reference = forge.run(ReferenceJob(forge.place, point.artifact_key), "storing logits")
-        facts = _facts(study, choice, certificate, reference)
+        facts = {**_facts(study, choice, certificate, reference), "undone": undone}
         write_checkpoint(partial, forge.place, baseline_key, point, facts)
         verify_in_fresh_process(partial)
         certificate.record(store, study.id)

@@ -65,7 +65,7 @@ class Forge:
         if model_key(parent_key, self._data_fingerprint, strategy, choices) != row.key:
             raise InputError(
                 f"the files of artifact {row.key[:12]} are gone, and it was made by another "
-                f"version of {strategy} or of the data: run the study again"
+                f"version of {strategy} or of the data: run the spec again under another name"
             )
         self._store.drop_files(self._files, row.key)
         self.ensure(parent_key)

@@ -22,7 +22,9 @@ the work.
 """
 
 
-def choose_units(system: NormalEquations, width: int, count: int, ridge: float) -> torch.Tensor:
+def choose_units(
+    system: NormalEquations, width: int, count: int, ridge: float
+) -> torch.Tensor | None:
     """Keeps the ``count`` units without which the refitted sub-layer would be furthest off.
 
     Args:
@@ -32,10 +34,12 @@ def choose_units(system: NormalEquations, width: int, count: int, ridge: float) 
         ridge: as for the projection.
 
     Returns:
-        Which units stay, [K] of bool.
+        Which units stay, [K] of bool; None where the equations are not finite.
     """
     weight, inverse = _start(system, ridge)
     kept = weight.new_ones(weight.shape[1] // width, dtype=torch.bool)
+    if not bool(torch.isfinite(weight).all() and torch.isfinite(inverse).all()):
+        return None
     while (surplus := int(kept.sum()) - count) > 0:
         errors = _errors(weight, inverse, width).masked_fill(~kept, torch.inf)
         pool = errors.argsort()[: min(POOL, int(kept.sum()))]

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from trimtab_strategies.base import Calibration
+from trimtab_strategies.cost import LengthHistogram
 from trimtab_strategies.elastic import TrimtabForSequenceClassification
 
-BATCH_SIZE = 64
+BATCH_TOKENS = 4096
 HELD_BACK_SHARE = 8
 MOST_HELD_BACK = 256
 
@@ -18,6 +19,11 @@ MOST_HELD_BACK = 256
 def fitted_rows(n_rows: int) -> int:
     """Tells how many of the calibration rows stages are fitted on; the rest is held back."""
     return n_rows - min(n_rows // HELD_BACK_SHARE, MOST_HELD_BACK)
+
+
+def rows_at_once(histogram: LengthHistogram, tokens: int) -> int:
+    """Gives how many rows of the longest kind there is fit in ``tokens``; at least one."""
+    return max(1, tokens // max(histogram.counts))
 
 
 class Guard:
@@ -33,7 +39,8 @@ class Guard:
     ) -> None:
         rows = min(size, calibration.n_rows)
         start = fitted_rows(rows)
-        self._batches = calibration.batches(rows, BATCH_SIZE, start if start < rows else 0)
+        batch_size = rows_at_once(calibration.histogram, BATCH_TOKENS)
+        self._batches = calibration.batches(rows, batch_size, start if start < rows else 0)
         self._wanted = [_log_probabilities(dense, batch) for batch in self._batches]
 
     def loss(self, model: TrimtabForSequenceClassification) -> float:

@@ -19,7 +19,7 @@ from trimtab_strategies.cost import (
     total_macs,
 )
 from trimtab_strategies.elastic import Gates, TrimtabForSequenceClassification
-from trimtab_strategies.fisher._guard import Guard, fitted_rows
+from trimtab_strategies.fisher._guard import Guard, fitted_rows, rows_at_once
 from trimtab_strategies.fisher._rearrange import rearrange, shrunk
 from trimtab_strategies.fisher._search import search_mask
 from trimtab_strategies.fisher._statistics import (
@@ -34,6 +34,8 @@ from trimtab_strategies.slicing import shape_of, slice_model
 
 TOKENS_AT_ONCE = 2048
 """Tokens of a tuning batch: enough to keep a processor busy, few enough to fit its caches."""
+TOKENS_BACKWARD = 4096
+"""Tokens of a gradient batch; BERT-base takes about a gigabyte for them."""
 TOKENS_PER_UNKNOWN, LEAST_ROWS = 8, 384
 """How much tuning looks at. Every token is an equation for each row of a projection, with as many
 unknowns as the widest sub-layer has inputs; twice as many tokens brought the held-out loss of TREC
@@ -47,7 +49,9 @@ def measure(
     progress: Progress,
 ) -> dict[str, torch.Tensor]:
     """Takes the gradients that ``prune`` starts from, on the rows that are not held back."""
-    batches = calibration.batches(_fitted(calibration, choices), BATCH_SIZE)
+    # A backward pass keeps everything: with long texts, fewer rows have to do.
+    batch_size = min(BATCH_SIZE, rows_at_once(calibration.histogram, TOKENS_BACKWARD))
+    batches = calibration.batches(_fitted(calibration, choices), batch_size)
     return gate_gradients(model, batches, str(choices["importance"]), progress)
 
 
@@ -71,7 +75,8 @@ def prune(
     tuned = _tuned(model, calibration, choices, masks, progress)
     for rung, gates, better in zip(ladder, masks, tuned, strict=True):
         student = guard.best_of([slice_model(model, gates), *([] if better is None else [better])])
-        notes = {**_notes(student), "is_tuned": student is better}
+        undone = ["tuning"] if student is not better and better is not None else []
+        notes = {**_notes(student), "undone": undone}
         yield Variant(student, {**choices, "constraint": rung}, notes)
 
 

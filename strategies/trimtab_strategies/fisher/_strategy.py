@@ -46,6 +46,7 @@ class FisherStrategy(Strategy):
             "what a unit's removal must not change: the dense model's predictions (needs no "
             "labels), or the loss on the labels",
             values=("predictions", "labels"),
+            before="labels",
         ),
         Choice(
             "head_weight",

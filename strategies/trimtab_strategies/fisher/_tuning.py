@@ -218,6 +218,8 @@ class _Student:
     def _choose(self, gates: list[torch.Tensor], width: int) -> torch.Tensor:
         old = gates[self._index]
         kept = choose_units(self._system, width, int(old.sum()), self._tuning.strength)
+        if kept is None:
+            kept, self._is_tunable = old.bool().to(self._system.weight.device), False
         self._columns = torch.nonzero(kept.repeat_interleave(width)).flatten()
         self._system.keep(self._columns)
         self._columns = self._columns.to(old.device)
