@@ -203,7 +203,8 @@ def _hover(point: Plotted, metric_name: str) -> str:
 
 
 def _label(word: str, mark: Mark, unit: str) -> str:
-    change = f"{mark.y:+.2f}".replace("-", "\N{MINUS SIGN}")
+    # Adding 0.0 takes the sign off a zero that came from below.
+    change = f"{round(mark.y, 2) + 0.0:+.2f}".replace("-", "\N{MINUS SIGN}")
     return f"{word}: {mark.x:.1f}{unit}, {change} pt"
 
 

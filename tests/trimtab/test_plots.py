@@ -168,3 +168,10 @@ def test_painting_a_png_leaves_pyplot_alone(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_no_change_has_no_minus_sign() -> None:
+    from trimtab._plot_scene import Mark, _label
+
+    mark = Mark(30.0, -0.0001, 30.0, 30.0, feasible=True, on_frontier=True, text="")
+    assert "+0.00 pt" in _label("best", mark, "pt")
