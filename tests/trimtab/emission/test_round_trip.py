@@ -26,6 +26,9 @@ def worst(folder, model):
     return found
 """
 
+ROUNDING = 2e-6
+"""How products of a single row may differ between processes, by where their memory lies."""
+
 WITH_TRIMTAB = """
 import trimtab
 loaded = {folder: worst(folder, trimtab.load(folder)) for folder in sys.argv[1:]}
@@ -116,7 +119,8 @@ def test_with_trimtab_the_logits_are_the_stored_ones(
     ran = python(STORED + WITH_TRIMTAB, *folders, cwd=tmp_path)
     assert ran.code == 0, ran.err
     loaded, auto = json.loads(ran.out)
-    assert loaded == auto == dict.fromkeys(folders, 0.0)
+    assert loaded.keys() == auto.keys() == set(folders)
+    assert max(*loaded.values(), *auto.values()) <= ROUNDING
 
 
 def test_without_trimtab_the_logits_are_the_stored_ones(
@@ -127,7 +131,8 @@ def test_without_trimtab_the_logits_are_the_stored_ones(
     )
     assert ran.code == 0, ran.err
     remote, said = json.loads(ran.out)
-    assert remote == dict.fromkeys(folders, 0.0)
+    assert remote.keys() == set(folders)
+    assert max(remote.values()) <= ROUNDING
     for piped, by_hand in said.values():
         assert [label for label, _ in piped] == [label for label, _ in by_hand]
         assert [score for _, score in piped] == pytest.approx(

@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-KILLS, TRIALS = 20, 14
+KILLS, TRIALS = 20, 22
 POISONED = 5
 """The number of the trial whose worker is killed each time."""
 
