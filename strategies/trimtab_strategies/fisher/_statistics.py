@@ -133,10 +133,12 @@ class _Moment:
             self._count += len(part)
 
     def result(self, name: str) -> tuple[str, torch.Tensor]:
+        """Gives what to keep under ``name``, once; nothing can be added afterwards."""
         if self._sum is None:
             return name, self._rows
         self._fold()
-        return f"{name}.moment", self._sum / self._count
+        self._rows = self._rows[:0].clone()
+        return f"{name}.moment", self._sum.div_(self._count)
 
     def _fold(self) -> None:
         assert self._sum is not None, "there are as many rows as was said"
