@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -117,3 +119,11 @@ def stock_of():
 @pytest.fixture
 def batch_of():
     return make_batch
+
+
+@pytest.fixture
+def seed():
+    value = random.randrange(2**32)
+    print(f"seed {value}")
+    torch.manual_seed(value)
+    return value

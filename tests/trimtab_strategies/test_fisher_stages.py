@@ -1,7 +1,6 @@
 """Gradients, rearrangement, the guard and the whole pipeline, against their plain definitions."""
 
 import itertools
-import random
 
 import pytest
 import torch
@@ -24,14 +23,6 @@ from trimtab_strategies.slicing import ones_like_gates, shape_of, slice_model
 
 def quiet(stage, done, total):
     pass
-
-
-@pytest.fixture
-def seed():
-    value = random.randrange(2**32)
-    print(f"seed {value}")
-    torch.manual_seed(value)
-    return value
 
 
 # --- per-example Fisher information

@@ -1,7 +1,5 @@
 """Least squares, the choice of units, and the walk through the layers, against plain forms."""
 
-import random
-
 import pytest
 import torch
 
@@ -21,14 +19,6 @@ WAYS = [
 
 def quiet(stage, done, total):
     pass
-
-
-@pytest.fixture
-def seed():
-    value = random.randrange(2**32)
-    print(f"seed {value}")
-    torch.manual_seed(value)
-    return value
 
 
 # --- least squares

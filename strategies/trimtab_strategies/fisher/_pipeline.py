@@ -35,7 +35,7 @@ from trimtab_strategies.slicing import shape_of, slice_model
 TOKENS_AT_ONCE = 2048
 """Tokens of a tuning batch: enough to keep a processor busy, few enough to fit its caches."""
 TOKENS_BACKWARD = 4096
-"""Tokens of a gradient batch; BERT-base takes about a gigabyte for them."""
+"""Tokens of a gradient batch: some 3 GB for BERT-base, by what two of its layers took."""
 TOKENS_PER_UNKNOWN, LEAST_ROWS = 8, 384
 """How much tuning looks at. Every token is an equation for each row of a projection, with as many
 unknowns as the widest sub-layer has inputs; twice as many tokens brought the held-out loss of TREC

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import re
 import shutil
@@ -48,6 +49,13 @@ class Canary:
         stream = io.BytesIO()
         numpy.save(stream, numpy.array([self], dtype=object), allow_pickle=True)
         return stream.getvalue()
+
+    def rewrite(self, file: Path, changes: Any) -> None:
+        """Changes a JSON file, and puts the modules that it may name beside it."""
+        there = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps({**there, **changes}))
+        for module in ("modeling_x.py", "tokenization_x.py", "configuration_x.py"):
+            (file.parent / module).write_text(self.code)
 
     def silent(self) -> bool:
         return not self.file.exists() and not self.calls

@@ -22,14 +22,7 @@ pickled = methodcaller("pickled")
 
 
 def with_json(name: str, **changes: Any) -> Build:
-    def build(folder: Path, canary: Any) -> None:
-        file = folder / name
-        there = json.loads(file.read_text()) if file.exists() else {}
-        file.write_text(json.dumps({**there, **changes}))
-        for module in ("modeling_x.py", "tokenization_x.py", "configuration_x.py"):
-            (folder / module).write_text(canary.code)
-
-    return build
+    return lambda folder, canary: canary.rewrite(folder / name, changes)
 
 
 def adapter(folder: Path, canary: Any) -> None:
