@@ -21,6 +21,14 @@ DEBUG = "TRIMTAB_DEBUG"
 INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal came.
+
+    Not `KeyboardInterrupt` itself: once that passes through the `exec` of a string, of which
+    imports are full, CPython ends a `python -m` by SIGINT, whatever exit code it was given.
+    """
+
+
 def run_command(arguments: Sequence[str]) -> int:
     """Runs ``trimtab ARGUMENTS`` and gives the exit code; without any it shows the help."""
     import typer
@@ -63,7 +71,7 @@ def _obey_signals() -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, _wait)
-        raise KeyboardInterrupt
+        raise Stopped
 
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, stop)

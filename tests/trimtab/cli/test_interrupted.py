@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,3 +37,21 @@ def test_an_interrupted_run_says_so_and_can_go_on(
     assert "Traceback" not in err
     ran = command("status", "--db", workspace.db)
     assert "state      interrupted" in ran.out
+
+
+MODULE = """
+import signal
+import sys
+import trimtab.cli._main as main
+
+# As an import does that makes a dataclass.
+main._invoke = lambda *_: exec("signal.raise_signal(signal.SIGTERM)")
+sys.exit(main.run_command(["status"]))
+"""
+
+
+def test_the_exit_code_holds_where_a_string_is_executed(tmp_path: Path) -> None:
+    (tmp_path / "stopping.py").write_text(MODULE)
+    words = [sys.executable, "-m", "stopping"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[:7]) == (130, "stopped")
