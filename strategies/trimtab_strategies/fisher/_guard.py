@@ -11,7 +11,7 @@ from trimtab_strategies.base import Calibration
 from trimtab_strategies.cost import LengthHistogram
 from trimtab_strategies.elastic import TrimtabForSequenceClassification
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 2048
 HELD_BACK_SHARE = 8
 MOST_HELD_BACK = 256
 

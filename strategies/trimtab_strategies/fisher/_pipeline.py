@@ -151,7 +151,9 @@ def _rearranged(
     kinds: tuple[Kind, ...] = ("heads", "filters")
     for kind in kinds:
         again = [
-            rearrange(shrunk(block_of(statistics, kind, layer)), gate.cpu().bool()).to(gate)
+            rearrange(shrunk(block_of(statistics, kind, layer, len(gate))), gate.cpu().bool()).to(
+                gate
+            )
             for layer, gate in enumerate(getattr(best, kind))
         ]
         candidate = replace(best, **{kind: again})
@@ -171,8 +173,9 @@ def unit_costs(shape: EncoderShape, histogram: LengthHistogram) -> tuple[int, in
 def _flat_importance(
     statistics: Mapping[str, torch.Tensor], kind: Kind, shape: EncoderShape
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    layers = range(shape.n_layers)
-    return torch.cat([importance_of(statistics, kind, layer) for layer in layers]).numpy()
+    sizes = getattr(shape, kind)
+    parts = [importance_of(statistics, kind, layer, n) for layer, n in enumerate(sizes)]
+    return torch.cat(parts).numpy()
 
 
 def _notes(model: TrimtabForSequenceClassification) -> dict[str, Any]:

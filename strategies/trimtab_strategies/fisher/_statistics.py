@@ -24,7 +24,9 @@ from trimtab_strategies.elastic import Gates, TrimtabForSequenceClassification
 
 BATCH_SIZE = 32
 FOLDED_ROWS = 256
-"""Rows that are multiplied into a moment together, once there is one."""
+"""Rows that are multiplied into a moment together."""
+TILE = 256
+"""Rows of a moment that are kept together, from the diagonal on: it is symmetric."""
 SEED = 0
 Kind = Literal["heads", "filters"]
 Batch = Mapping[str, torch.Tensor]
@@ -37,10 +39,10 @@ def gate_gradients(
     signal: str,
     progress: Progress,
 ) -> dict[str, torch.Tensor]:
-    """Gives ``heads.<l>`` and ``filters.<l>``: the gradients g of layer l, [N, K_l] on the CPU.
+    """Gives ``heads.<l>`` and ``filters.<l>``: the mean outer product of layer l's gradients g.
 
-    Where there are more rows than gates, it is ``heads.<l>.moment`` instead, their mean outer
-    product [K_l, K_l], so that memory does not grow with the number of rows.
+    It is what ``block_of`` and ``importance_of`` read, in tiles and on the CPU; its size does not
+    depend on the number of rows.
 
     ``signal`` is ``labels`` or ``predictions``; see above.
 
@@ -51,7 +53,6 @@ def gate_gradients(
     frozen = [(weight, weight.requires_grad) for weight in model.parameters()]
     was_training = model.training
     model.eval().requires_grad_(False)
-    n_rows = sum(len(batch["input_ids"]) for batch in batches)
     moments: dict[str, _Moment] = {}
     random = torch.Generator().manual_seed(SEED)
     try:
@@ -59,13 +60,13 @@ def gate_gradients(
             progress("gradients", done, len(batches))
             for name, gradient in _batch_gradients(model, batch, signal, random).items():
                 if name not in moments:
-                    moments[name] = _Moment(n_rows, gradient.shape[1])
+                    moments[name] = _Moment(gradient.shape[1])
                 moments[name].add(gradient)
     finally:
         model.train(was_training)
         for weight, required in frozen:
             weight.requires_grad_(required)
-    return dict(moment.result(name) for name, moment in moments.items())
+    return {name: moment.result() for name, moment in moments.items()}
 
 
 def _batch_gradients(
@@ -113,59 +114,59 @@ def _sample_gates(model: TrimtabForSequenceClassification, batch_size: int) -> G
 
 
 class _Moment:
-    """The second moment of one layer's gradients: as rows, while those take less room than it.
+    """The second moment of one layer's gradients.
 
     Its memory is taken at once: small tensors that are kept between the large ones of a backward
     pass would leave holes that nothing fits in, a gigabyte of them for 2,048 rows.
     """
 
-    def __init__(self, n_rows: int, n_gates: int) -> None:
-        self._sum = torch.zeros(n_gates, n_gates) if n_rows > n_gates else None
-        self._rows = torch.empty(n_rows if self._sum is None else FOLDED_ROWS, n_gates)
+    def __init__(self, n_gates: int) -> None:
+        self._packed = torch.zeros(sum(n_rows * width for n_rows, width in _tile_sizes(n_gates)))
+        self._rows = torch.empty(FOLDED_ROWS, n_gates)
         self._waiting, self._count = 0, 0
 
     def add(self, rows: torch.Tensor) -> None:
         for part in torch.split(rows, FOLDED_ROWS):
-            if self._waiting + len(part) > len(self._rows):
+            if self._waiting + len(part) > FOLDED_ROWS:
                 self._fold()
             self._rows[self._waiting : self._waiting + len(part)] = part
             self._waiting += len(part)
             self._count += len(part)
 
-    def result(self, name: str) -> tuple[str, torch.Tensor]:
-        """Gives what to keep under ``name``, once; nothing can be added afterwards."""
-        if self._sum is None:
-            return name, self._rows
+    def result(self) -> torch.Tensor:
+        """Gives the tiles of the mean, once; nothing can be added afterwards."""
         self._fold()
         self._rows = self._rows[:0].clone()
-        return f"{name}.moment", self._sum.div_(self._count)
+        return self._packed.div_(max(self._count, 1))
 
     def _fold(self) -> None:
-        assert self._sum is not None, "there are as many rows as was said"
         rows = self._rows[: self._waiting]
-        self._sum.addmm_(rows.T, rows)
+        for place, tile in enumerate(_tiles(self._packed, rows.shape[1])):
+            first = place * TILE
+            tile.addmm_(rows[:, first : first + TILE].T, rows[:, first:])
         self._waiting = 0
 
 
-def importance_of(statistics: Statistics, kind: Kind, layer: int) -> torch.Tensor:
-    """Reads the importance of one layer's gates, [K_l], in double precision."""
-    moment = statistics.get(f"{kind}.{layer}.moment")
-    return (
-        importance(statistics[f"{kind}.{layer}"]) if moment is None else moment.diagonal().double()
-    )
+def _tile_sizes(n_gates: int) -> list[tuple[int, int]]:
+    return [(min(TILE, n_gates - f), n_gates - f) for f in range(0, n_gates, TILE)]
 
 
-def block_of(statistics: Statistics, kind: Kind, layer: int) -> torch.Tensor:
+def _tiles(packed: torch.Tensor, n_gates: int) -> list[torch.Tensor]:
+    sizes = _tile_sizes(n_gates)
+    parts = torch.split(packed, [n_rows * width for n_rows, width in sizes])
+    return [part.view(size) for part, size in zip(parts, sizes, strict=True)]
+
+
+def importance_of(statistics: Statistics, kind: Kind, layer: int, n_gates: int) -> torch.Tensor:
+    """Reads the importance of one layer's gates, [K_l], in double precision (equation 5)."""
+    tiles = _tiles(statistics[f"{kind}.{layer}"], n_gates)
+    return torch.cat([tile.diagonal().double() for tile in tiles] or [torch.zeros(0).double()])
+
+
+def block_of(statistics: Statistics, kind: Kind, layer: int, n_gates: int) -> torch.Tensor:
     """Reads one layer's block of the Fisher information, [K_l, K_l], in double precision."""
-    moment = statistics.get(f"{kind}.{layer}.moment")
-    return gram(statistics[f"{kind}.{layer}"]) if moment is None else moment.double()
-
-
-def importance(gradients: torch.Tensor) -> torch.Tensor:
-    """Gives the diagonal of the Fisher information, [K_l]: mean squared gradient (equation 5)."""
-    return gradients.double().square().mean(dim=0)
-
-
-def gram(gradients: torch.Tensor) -> torch.Tensor:
-    """Gives one block of the Fisher information, [K_l, K_l], in double precision."""
-    return (gradients.T @ gradients).double() / max(len(gradients), 1)
+    block = torch.zeros(n_gates, n_gates, dtype=torch.float64)
+    for place, tile in enumerate(_tiles(statistics[f"{kind}.{layer}"], n_gates)):
+        first = place * TILE
+        block[first : first + TILE, first:] = tile
+    return block.triu_() + block.triu(1).T

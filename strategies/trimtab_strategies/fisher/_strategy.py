@@ -30,7 +30,7 @@ class FisherStrategy(Strategy):
     """
 
     name: ClassVar[str] = "fisher"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     summary: ClassVar[str] = "retraining-free removal of heads and filters"
     choices: ClassVar[tuple[Choice, ...]] = (
         Choice(
