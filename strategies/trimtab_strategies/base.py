@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from trimtab_strategies.cost import EncoderShape, LengthHistogram
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trimtab_strategies.elastic import TrimtabForSequenceClassification
 
 Value = bool | int | float | str
+Slot = Literal["units", "tokens", "layers"]
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``; cheap, may be called for every batch."""
 
@@ -90,12 +91,15 @@ class Calibration:
     ``batches(stop, batch_size)`` takes the first ``stop`` rows, so that a larger calibration set
     contains every smaller one. Each batch is a dict of tensors on the model's device:
     ``input_ids``, ``attention_mask`` and ``labels``, with ``token_type_ids`` where the model has
-    them.
+    them. ``unlabeled`` makes batches of ``n_unlabeled`` further rows, in which ``labels`` means
+    nothing.
     """
 
     n_rows: int
     histogram: LengthHistogram
     batches: MakeBatches
+    n_unlabeled: int = 0
+    unlabeled: MakeBatches | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,10 @@ class Strategy(ABC):
     version: ClassVar[int]
     summary: ClassVar[str]
     choices: ClassVar[tuple[Choice, ...]]
+    slot: ClassVar[Slot]
+    """What it takes away; of strategies that take the same, a recipe has at most one."""
+    aims: ClassVar[bool] = False
+    """Whether it can aim at a cost: then ``apply`` yields a variant for every rung."""
     statistics_choices: ClassVar[tuple[str, ...]] = ()
     """The names of the choices that ``prepare`` depends on."""
 

@@ -5,10 +5,12 @@ Legend:
     d_h  width of one head                  A_l  attention width, H_l * d_h
     n    tokens of one sample               F_l  feed-forward filters kept in layer l
     n_q  tokens entering a layer            n_o  tokens at the attention's output projection
-    n_f  tokens at the feed-forward
+    n_f  tokens at the feed-forward         w    width inside an exit head
+    C    classes
 
 One MAC is two FLOPs. Only matrix products count (no bias, LayerNorm, softmax, GELU), at a
-sample's real length; embeddings, pooler and the final classifier are left out on both sides.
+sample's real length; embeddings, pooler and the final classifier are left out on both sides, and
+exit heads are priced apart.
 Everything is exact integer arithmetic until a mean is taken over samples, after the layers are
 summed: taking the mean length first would be biased, because of the n² term.
 """
@@ -19,8 +21,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 FLOPS_PER_MAC = 2
+
+Placement = Literal["ltp", "acc"]
+ExitKind = Literal["linear", "mlp", "attention"]
+Reading = Literal["first", "mean", "both"]
+Tokens = TypeVar("Tokens", int, NDArray[np.int64])
 
 
 def layer_macs(
@@ -89,6 +100,55 @@ def encoder_macs_at(shape: EncoderShape, tokens: Sequence[tuple[int, int, int]])
         layer_macs(shape.hidden_size, heads * shape.head_dim, filters, *counts)
         for heads, filters, counts in zip(shape.heads, shape.filters, tokens, strict=True)
     )
+
+
+def token_counts(
+    length: int, kept: Sequence[int], placement: Placement
+) -> list[tuple[int, int, int]]:
+    """Gives (n_q, n_o, n_f) of every layer, as ``encoder_macs_at`` takes them.
+
+    Args:
+        length: tokens entering the first layer.
+        kept: tokens leaving each layer; those enter the next.
+        placement: where in a layer tokens are dropped: before the feed-forward (``ltp``), or
+            before the attention's output projection (``acc``).
+    """
+    entering = [length, *kept][:-1]
+    if placement == "acc":
+        return [(before, after, after) for before, after in zip(entering, kept, strict=True)]
+    return [(before, before, after) for before, after in zip(entering, kept, strict=True)]
+
+
+def exit_macs(
+    kind: ExitKind,
+    read: Reading,
+    hidden_size: int,
+    width: int,
+    n_classes: int,
+    n_tokens: Tokens,
+) -> Tokens:
+    """MACs of one exit head, evaluated once on a sample with ``n_tokens`` live tokens.
+
+    A ``linear`` head is r·C and an ``mlp`` r·w + w² + w·C, where r is what it reads: d, or 2·d for
+    ``both``, the first token and the mean side by side. An ``attention`` head is FastBERT's:
+    n·(d·w + 4·w²) + 2·n²·w on all tokens, then w² + w·C on the first; it reads its own first token,
+    so that ``read`` means nothing to it. The mean is no matrix product and costs nothing.
+
+    Args:
+        kind: the form of the head.
+        read: which hidden states a ``linear`` or ``mlp`` head reads.
+        hidden_size: d.
+        width: w; a ``linear`` head has none and takes no notice.
+        n_classes: C.
+        n_tokens: n, one count or an array of counts; the answer has its form.
+    """
+    if kind == "attention":
+        on_all = n_tokens * (hidden_size + 4 * width) * width + 2 * n_tokens * n_tokens * width
+        return on_all + (width + n_classes) * width
+    inputs = 2 * hidden_size if read == "both" else hidden_size
+    if kind == "linear":
+        return n_tokens * 0 + inputs * n_classes
+    return n_tokens * 0 + (inputs + width + n_classes) * width
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ _EMBEDDINGS = {
     "embeddings_project": "embeddings.project",
 }
 _LAYER = {
-    "attention.self.query": "query",
-    "attention.self.key": "key",
-    "attention.self.value": "value",
+    "attention.self.query": "qkv.0",
+    "attention.self.key": "qkv.1",
+    "attention.self.value": "qkv.2",
     "attention.output.dense": "attention_out",
     "attention.output.LayerNorm": "attention_norm",
     "intermediate.dense": "up",
@@ -30,9 +30,9 @@ _LAYER = {
     "output.LayerNorm": "output_norm",
 }
 _DISTILBERT_LAYER = {
-    "attention.q_lin": "query",
-    "attention.k_lin": "key",
-    "attention.v_lin": "value",
+    "attention.q_lin": "qkv.0",
+    "attention.k_lin": "qkv.1",
+    "attention.v_lin": "qkv.2",
     "attention.out_lin": "attention_out",
     "sa_layer_norm": "attention_norm",
     "ffn.lin1": "up",
@@ -47,7 +47,8 @@ class Family:
     """A stock architecture: where its modules are, and what tells it apart.
 
     ``head`` maps modules of the whole model, ``layer`` those inside ``<prefix>.<layers>.<i>``; the
-    right-hand names are the elastic model's. ``switches`` are set in every elastic configuration of
+    right-hand names are the elastic model's, with a number for each part of a product that is one
+    there and several in the stock model. ``switches`` are set in every elastic configuration of
     the family; its dialect, under the same name, says how the stock one is read.
     """
 
@@ -164,9 +165,23 @@ def to_elastic(stock: PreTrainedModel) -> TrimtabForSequenceClassification:
         module, _, leaf = full_name.rpartition(".")
         if module not in names:
             raise ValueError(f"the stock model has a weight that no table names: {full_name}")
-        weights[f"{names[module]}.{leaf}"] = tensor.clone()
+        weights[f"{names[module]}.{leaf}"] = tensor
     model: TrimtabForSequenceClassification = TrimtabForSequenceClassification(config)
     model.to(stock.dtype)
-    model.load_state_dict(weights)  # strict: a missing partner is an error
+    model.load_state_dict(_joined(weights))  # strict: a missing partner is an error
     model.eval()
     return model
+
+
+def _joined(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Puts numbered parts one below the other: ``qkv.0.weight`` to ``qkv.2.weight`` into one."""
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in weights.items():
+        module, _, leaf = name.rpartition(".")
+        owner, _, number = module.rpartition(".")
+        is_part = owner.endswith("qkv")
+        whole, place = (f"{owner}.{leaf}", number) if is_part else (name, "0")
+        parts.setdefault(whole, {})[place] = tensor
+    return {
+        name: torch.cat([found[place] for place in sorted(found)]) for name, found in parts.items()
+    }

@@ -51,6 +51,9 @@ def slice_model(
     small.to(model.dtype).to_empty(device=model.device)
     small.embeddings.load_state_dict(model.embeddings.state_dict())
     small.head.load_state_dict(model.head.state_dict())
+    small.exits.load_state_dict(model.exits.state_dict())
+    if small.token_rule is not None and model.token_rule is not None:
+        small.token_rule.load_state_dict(model.token_rule.state_dict())
     for index, source in enumerate(model.encoder_layers):
         small.layers[index] = cut_layer(config, source, gates.heads[index], gates.filters[index])
     small.eval()
@@ -94,9 +97,10 @@ def _copy_heads(
 ) -> None:
     width = torch.arange(source.head_dim, device=kept.device)
     rows = (kept[:, None] * source.head_dim + width).flatten()
-    for name in ("query", "key", "value"):
-        getattr(target, name).weight.copy_(getattr(source, name).weight[rows])
-        getattr(target, name).bias.copy_(getattr(source, name).bias[rows])
+    # Queries, keys and values lie one below the other.
+    thrice = torch.cat([rows + part * source.width for part in range(3)])
+    target.qkv.weight.copy_(source.qkv.weight[thrice])
+    target.qkv.bias.copy_(source.qkv.bias[thrice])
     scale = gates[kept].repeat_interleave(source.head_dim)
     target.attention_out.weight.copy_(source.attention_out.weight[:, rows] * scale)
 

@@ -1,5 +1,6 @@
 """The published and derived check values of the cost model, to the digit."""
 
+import numpy as np
 import pytest
 
 from trimtab_strategies.cost import (
@@ -7,10 +8,12 @@ from trimtab_strategies.cost import (
     LengthHistogram,
     encoder_macs,
     encoder_macs_at,
+    exit_macs,
     filter_macs,
     head_macs,
     layer_macs,
     mean_flops,
+    token_counts,
     total_macs,
 )
 
@@ -101,3 +104,71 @@ def test_an_empty_workload_is_refused():
 def test_a_shape_with_unequal_layers_is_refused():
     with pytest.raises(ValueError, match="same layers"):
         EncoderShape(768, 64, (1, 2), (3,))
+
+
+@pytest.mark.parametrize(
+    ("placement", "expected"),
+    [
+        ("ltp", [(9, 9, 7), (7, 7, 7), (7, 7, 2)]),
+        ("acc", [(9, 7, 7), (7, 7, 7), (7, 2, 2)]),
+    ],
+)
+def test_tokens_kept_by_one_layer_enter_the_next(placement, expected):
+    assert token_counts(9, [7, 7, 2], placement) == expected
+
+
+@pytest.mark.parametrize("placement", ["ltp", "acc"])
+def test_keeping_every_token_costs_as_much_as_the_dense_encoder(seed, placement):
+    rng = np.random.default_rng(seed)
+    for _ in range(50):
+        n_layers, length = int(rng.integers(0, 13)), int(rng.integers(1, 600))
+        heads, filters = rng.integers(0, 9, n_layers), rng.integers(0, 200, n_layers)
+        shape = EncoderShape(64, 8, tuple(heads.tolist()), tuple(filters.tolist()))
+        tokens = token_counts(length, [length] * n_layers, placement)
+        assert encoder_macs_at(shape, tokens) == encoder_macs(shape, length)
+
+
+def test_dropping_before_the_output_projection_saves_that_projection(seed):
+    rng = np.random.default_rng(seed)
+    kept = sorted(rng.integers(1, 128, 12).tolist(), reverse=True)
+    later = encoder_macs_at(BERT, token_counts(128, kept, "ltp"))
+    sooner = encoder_macs_at(BERT, token_counts(128, kept, "acc"))
+    assert later - sooner == (128 - kept[-1]) * 768 * 768
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_fastbert_exit_without_label_layer_and_attention_products(n_classes):
+    macs = exit_macs("attention", "first", 768, 128, n_classes, 128)
+    assert macs - 2 * 128**2 * 128 - 128 * n_classes == 20_987_904
+
+
+@pytest.mark.parametrize(
+    ("kind", "read", "expected"),
+    [
+        ("linear", "first", 768 * 5),
+        ("linear", "mean", 768 * 5),
+        ("linear", "both", 1536 * 5),
+        ("mlp", "first", 768 * 128 + 128 * 128 + 128 * 5),
+        ("mlp", "mean", 768 * 128 + 128 * 128 + 128 * 5),
+        ("mlp", "both", 1536 * 128 + 128 * 128 + 128 * 5),
+    ],
+)
+def test_exits_that_read_one_vector_cost_the_same_at_any_length(kind, read, expected):
+    assert exit_macs(kind, read, 768, 128, 5, 1) == expected
+    assert exit_macs(kind, read, 768, 128, 5, 512) == expected
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp", "attention"])
+@pytest.mark.parametrize("read", ["first", "mean", "both"])
+def test_exits_of_many_samples_at_once_equal_one_by_one(seed, kind, read):
+    rng = np.random.default_rng(seed)
+    n_tokens = rng.integers(1, 513, (20, 3))
+    hidden_size, width, n_classes = (int(size) for size in rng.integers(2, 1024, 3))
+    macs = exit_macs(kind, read, hidden_size, width, n_classes, n_tokens)
+    assert macs.dtype == np.int64 and macs.shape == n_tokens.shape
+    for count, each in zip(n_tokens.flat, macs.flat, strict=True):
+        assert each == exit_macs(kind, read, hidden_size, width, n_classes, int(count))
+
+
+def test_an_attention_exit_takes_no_notice_of_what_to_read():
+    assert len({exit_macs("attention", r, 768, 128, 2, 40) for r in ("first", "mean", "both")}) == 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trimtab_workers.errors import WorkerInputError
-from trimtab_workers.metrics import metric_value
+from trimtab_workers.metrics import metric_of_counts, metric_value
 
 
 def value(name, predictions, labels, n):
@@ -43,3 +43,21 @@ def test_what_cannot_be_scored_is_refused():
         value("f1", [], [], 2)
     with pytest.raises(WorkerInputError, match="got 2 predictions and 1 labels"):
         value("f1", [0, 1], [0], 2)
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@pytest.mark.parametrize("name", ["accuracy", "f1", "matthews"])
+def test_counts_of_classes_score_as_the_rows_do(name):
+    seed = np.random.randint(2**31)
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    for _ in range(50):
+        n, n_classes = int(rng.integers(1, 12)), int(rng.integers(2, 5))
+        labels = rng.integers(0, n_classes, n)
+        outcomes = rng.integers(0, n_classes, (3, n))
+        right = [np.bincount(o[o == labels], minlength=n_classes) for o in outcomes]
+        said = [np.bincount(o, minlength=n_classes) for o in outcomes]
+        labelled = np.bincount(labels, minlength=n_classes)
+        found = metric_of_counts(name, np.array(right), np.array(said), labelled)
+        expected = [metric_value(name, o, labels, n_classes) for o in outcomes]
+        assert found.tolist() == pytest.approx(expected)

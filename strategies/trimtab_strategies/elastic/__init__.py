@@ -6,6 +6,19 @@ load from a checkpoint's own folder.
 
 from .configuration_trimtab import TrimtabConfig
 from .layers_trimtab import ElasticLayer
+from .masked_trimtab import MaskedTokens, Softness
 from .modeling_trimtab import Gates, TrimtabForSequenceClassification
+from .tokens_trimtab import ShareRule, ThresholdRule
+from .trace_trimtab import Trace
 
-__all__ = ["ElasticLayer", "Gates", "TrimtabConfig", "TrimtabForSequenceClassification"]
+__all__ = [
+    "ElasticLayer",
+    "Gates",
+    "MaskedTokens",
+    "ShareRule",
+    "Softness",
+    "ThresholdRule",
+    "Trace",
+    "TrimtabConfig",
+    "TrimtabForSequenceClassification",
+]

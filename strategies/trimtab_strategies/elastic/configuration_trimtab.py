@@ -23,6 +23,18 @@ class TrimtabConfig(PretrainedConfig):  # type: ignore[misc]
     - ``dropout_before_head``: the head's input is, too (RoBERTa, ELECTRA).
     - ``head_activation``: tanh (BERT, RoBERTa), relu (DistilBERT) or gelu (ELECTRA).
 
+    ``token_rule`` says which tokens a layer lets go: None, ``{"kind": "threshold", "normaliser":
+    "fixed" | "live", "reference_length": N}`` (the thresholds are weights), or ``{"kind": "share",
+    "shares": [one for each layer]}``. ``exits`` says where classifiers read early: None, or
+    ``{"layers": [...], "kind": "linear" | "mlp" | "attention", "read": "first" | "mean" | "both",
+    "width": w}``, layers counted from 0. ``knobs`` is how both are set, with no weight changed:
+
+    - ``delta_scale``: factor on the thresholds; ``alpha_sc``: factor on the shares; 1 by default.
+    - ``tau``: a sample leaves at the first exit with normalised entropy at most that;
+      ``patience``: after that many exits in a row that agree with the one before; ``agreements``:
+      after that many in all. At most one of the three; with none, nobody leaves early.
+    - ``exits``: the places in ``exits["layers"]`` that are used; all by default.
+
     ``operating_points`` is the dial of an emitted checkpoint: settings of its knobs with the
     ``metric``, ``drop`` and ``flops_ratio`` that were measured at each.
     """
@@ -51,6 +63,9 @@ class TrimtabConfig(PretrainedConfig):  # type: ignore[misc]
         dropout_after_attention: bool = True,
         dropout_before_head: bool = False,
         head_activation: str = "tanh",
+        token_rule: dict[str, Any] | None = None,
+        exits: dict[str, Any] | None = None,
+        knobs: dict[str, Any] | None = None,
         operating_points: list[dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -81,6 +96,9 @@ class TrimtabConfig(PretrainedConfig):  # type: ignore[misc]
         self.dropout_after_attention = dropout_after_attention
         self.dropout_before_head = dropout_before_head
         self.head_activation = head_activation
+        self.token_rule = None if token_rule is None else dict(token_rule)
+        self.exits = None if exits is None else dict(exits)
+        self.knobs = dict(knobs or {})
         self.operating_points = list(operating_points or [])
         kwargs.pop("num_hidden_layers", None)
         super().__init__(pad_token_id=pad_token_id, **kwargs)

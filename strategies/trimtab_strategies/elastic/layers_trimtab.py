@@ -36,16 +36,22 @@ class Embeddings(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, token_type_ids: torch.Tensor | None) -> torch.Tensor:
         """Embeds ``input_ids`` [B, n] into [B, n, d]."""
-        summed: torch.Tensor = self.word(input_ids)
+        return self.embed(input_ids, token_type_ids, self.positions(input_ids))
+
+    def embed(
+        self, ids: torch.Tensor, types: torch.Tensor | None, positions: torch.Tensor
+    ) -> torch.Tensor:
+        """Embeds tokens whose positions are known, whatever the shape of ``ids``: [..., d]."""
+        summed: torch.Tensor = self.word(ids)
         # The order of the sum is the stock models', so that rounding agrees as well.
         if self.has_types:
-            kinds = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-            summed = summed + self.token_type(kinds)
-        embedded: torch.Tensor = self.norm(summed + self.position(self._positions(input_ids)))
+            summed = summed + self.token_type(torch.zeros_like(ids) if types is None else types)
+        embedded: torch.Tensor = self.norm(summed + self.position(positions))
         widened: torch.Tensor = self.project(self.dropout(embedded))
         return widened
 
-    def _positions(self, input_ids: torch.Tensor) -> torch.Tensor:
+    def positions(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Numbers the tokens of ``input_ids`` [B, n]; [1, n] where all rows are numbered alike."""
         if not self.skip_padding:
             return torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]
         real = (input_ids != self.pad_token_id).long()
@@ -76,9 +82,8 @@ class ElasticLayer(nn.Module):
         super().__init__()
         d, width = config.hidden_size, n_heads * config.head_dim
         self.n_heads, self.head_dim, self.n_filters = n_heads, config.head_dim, n_filters
-        self.query = ElasticLinear(d, width)
-        self.key = ElasticLinear(d, width)
-        self.value = ElasticLinear(d, width)
+        self.width = width
+        self.qkv = ElasticLinear(d, 3 * width)
         self.attention_out = ElasticLinear(width, d)
         self.attention_norm = nn.LayerNorm(d, eps=config.layer_norm_eps)
         self.up = ElasticLinear(d, n_filters)
@@ -103,10 +108,7 @@ class ElasticLayer(nn.Module):
         """
         context = self.gate_context(self.context(hidden, mask, first_only), head_gates)
         residual = hidden[:, :1] if first_only else hidden
-        attended = self.attention_norm(self.attention_output(residual, context))
-        active = gate_last(self.activations(attended), filter_gates)
-        normed: torch.Tensor = self.output_norm(self.feed_forward_output(attended, active))
-        return normed
+        return self.fed_forward(self.attended(residual, context), filter_gates)
 
     def context(
         self, hidden: torch.Tensor, mask: torch.Tensor | None, first_only: bool = False
@@ -115,20 +117,77 @@ class ElasticLayer(nn.Module):
 
         With ``first_only`` only the first token asks, and the result is [B, 1, A].
         """
-        asking = hidden[:, :1] if first_only else hidden
-        batch, length, _ = asking.shape
+        query, key, value = self.asked(hidden, hidden[:, :1] if first_only else None)
+        return self.attend(query, key, value, mask)
+
+    def asked(
+        self, hidden: torch.Tensor, asking: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Projects ``hidden`` [..., d] into queries, keys and values, each [..., A].
+
+        With ``asking`` [..., d] the queries are those of these tokens.
+        """
+        if asking is None:
+            query, key, value = self.qkv(hidden).tensor_split(3, dim=-1)
+            return query, key, value
+        weight, bias, width = self.qkv.weight, self.qkv.bias, self.width
+        key_value = functional.linear(hidden, weight[width:], bias[width:])
+        key, value = key_value.tensor_split(2, dim=-1)
+        return functional.linear(asking, weight[:width], bias[:width]), key, value
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Gives the context [B, n_q, A] of queries [B, n_q, A] over keys [B, n, A], fused.
+
+        ``mask`` [B, 1, 1, n] is True at the keys that may be seen; None where all may.
+        """
+        batch, asking, _ = query.shape
         if self.n_heads == 0:
-            return hidden.new_zeros(batch, length, 0)
-        query, key, value = (
-            part(tokens).view(batch, -1, self.n_heads, self.head_dim).transpose(1, 2)
-            for part, tokens in ((self.query, asking), (self.key, hidden), (self.value, hidden))
-        )
-        dropout = self.attention_dropout if self.training else 0.0
+            return query.new_zeros(batch, asking, 0)
         # The default scale is 1/sqrt(d_h) of the tensor's own last axis: the original head width.
+        query, key, value = (self._by_head(part) for part in (query, key, value))
         attended = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            dropout_p=self.attention_dropout if self.training else 0.0,
         )
-        return attended.transpose(1, 2).reshape(batch, length, -1)
+        return attended.transpose(1, 2).reshape(batch, asking, -1)
+
+    def attend_and_weigh(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        asking: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gives the context as ``attend`` does, and how much each token is attended to, [B, n].
+
+        That is the sum of the attention probabilities over the queries that are ``asking`` [B, n]
+        (None where all are), averaged over heads, before dropout; over a sample it adds up to the
+        number of those queries. The layer must have heads.
+        """
+        batch, length, _ = query.shape
+        query, key, value = (self._by_head(part) for part in (query, key, value))
+        scores = query @ key.transpose(2, 3) * self.head_dim**-0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        probabilities = torch.softmax(scores, dim=-1)
+        weights = probabilities.new_ones(batch, length) if asking is None else asking.to(scores)
+        received = (weights[:, None, None, :] @ probabilities).sum(dim=(1, 2)) / self.n_heads
+        kept = functional.dropout(probabilities, self.attention_dropout, self.training)
+        return (kept @ value).transpose(1, 2).reshape(batch, length, -1), received
+
+    def _by_head(self, part: torch.Tensor) -> torch.Tensor:
+        batch, length, _ = part.shape
+        return part.reshape(batch, length, self.n_heads, self.head_dim).transpose(1, 2)
 
     def gate_context(self, context: torch.Tensor, gates: torch.Tensor | None) -> torch.Tensor:
         """Scales each head's share of ``context`` [B, n, A] by its gate."""
@@ -142,6 +201,19 @@ class ElasticLayer(nn.Module):
         if self.dropout_after_attention:
             projected = self.dropout(projected)
         return hidden + projected
+
+    def attended(self, hidden: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """Projects ``context``, adds the residual ``hidden`` and normalises, [..., d]."""
+        normed: torch.Tensor = self.attention_norm(self.attention_output(hidden, context))
+        return normed
+
+    def fed_forward(
+        self, attended: torch.Tensor, gates: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Runs the whole feed-forward sub-layer on ``attended`` [..., d]."""
+        active = gate_last(self.activations(attended), gates)
+        normed: torch.Tensor = self.output_norm(self.feed_forward_output(attended, active))
+        return normed
 
     def activations(self, attended: torch.Tensor) -> torch.Tensor:
         """Gives every filter's activation, [B, n, F], before the second projection."""

@@ -18,7 +18,12 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .configuration_trimtab import TrimtabConfig
+from .exits_trimtab import make_exits
 from .layers_trimtab import ClassifierHead, ElasticLayer, Embeddings
+from .masked_trimtab import Softness, run_masked
+from .packed_trimtab import run_packed
+from .tokens_trimtab import make_token_rule
+from .trace_trimtab import Trace
 
 
 @dataclass
@@ -54,6 +59,8 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
             )
         )
         self.head = ClassifierHead(config)
+        self.token_rule = make_token_rule(config)
+        self.exits = make_exits(config)
         self.post_init()
 
     def forward(
@@ -63,10 +70,16 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         gates: Gates | None = None,
+        packed: bool | None = None,
+        softness: Softness | None = None,
         return_dict: bool | None = None,
         **unused: Any,
     ) -> SequenceClassifierOutput | tuple[torch.Tensor, ...]:
         """Classifies ``input_ids`` [B, n] into logits [B, C]; with ``labels`` also the mean loss.
+
+        Tokens are pruned and samples leave early as the configuration's rules and knobs say.
+        ``packed`` chooses between the two forwards, which agree; by default it is the packed one in
+        evaluation and the masked one in training, under ``gates`` and with ``softness``.
 
         Raises:
             TypeError: for an argument that the model does not have. Ignoring one silently would
@@ -77,23 +90,45 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         ]
         if refused:
             raise TypeError(f"the elastic model takes no argument {', '.join(sorted(refused))}")
-        mask = self.key_mask(attention_mask)
-        hidden = self.embeddings(input_ids, token_type_ids)
-        last = len(self.encoder_layers) - 1
-        for index, layer in enumerate(self.encoder_layers):
-            hidden = layer(
-                hidden,
-                mask,
-                None if gates is None else gates.heads[index],
-                None if gates is None else gates.filters[index],
-                # The head reads nothing else. In training, dropout falls as in the stock models.
-                first_only=index == last and not self.training,
+        needs_masks = self.training or gates is not None or softness is not None
+        if packed is None:
+            packed = not needs_masks
+        real = _real_tokens(input_ids, attention_mask)
+        # A row that does not start with a real token has no first row to read.
+        if packed and not needs_masks and bool(real[:, 0].all()):
+            logits = run_packed(self, input_ids, real, token_type_ids)
+        else:
+            logits = run_masked(
+                self, input_ids, attention_mask, token_type_ids, gates, softness=softness
             )
-        logits = self.head(hidden)
         loss = None if labels is None else functional.cross_entropy(logits, labels)
         if return_dict is False:
             return (logits,) if loss is None else (loss, logits)
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    @torch.inference_mode()
+    def trace(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        packed: bool = True,
+    ) -> Trace:
+        """Records what every exit and every token rule does with ``input_ids``; nobody leaves."""
+        real = _real_tokens(input_ids, attention_mask)
+        trace = Trace(real.sum(dim=1))
+        trace.make_room(len(self.encoder_layers), len(self.exits), self.num_labels)
+        if packed and bool(real[:, 0].all()):
+            trace.logits = run_packed(self, input_ids, real, token_type_ids, trace)
+        else:
+            trace.logits = run_masked(self, input_ids, attention_mask, token_type_ids, trace=trace)
+        return trace
+
+    def exits_by_layer(self, *, every: bool = False) -> dict[int, int]:
+        """Maps layers to the exits behind them: those that the knobs name, or ``every`` one."""
+        layers = [] if self.config.exits is None else self.config.exits["layers"]
+        used = range(len(layers)) if every else self.config.knobs.get("exits", range(len(layers)))
+        return {layers[place]: place for place in used}
 
     def set_operating_point(
         self, max_flops: float | None = None, max_drop: float | None = None
@@ -124,6 +159,7 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
                 f"max_drop={max_drop}; it has FLOPs ratios {known or '(none)'}"
             )
         chosen = min(within, key=lambda point: (point["drop"], point["flops_ratio"]))
+        self.config.knobs = dict(chosen.get("knobs", {}))
         return dict(chosen)
 
     @property
@@ -140,6 +176,12 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         if attention_mask is None or bool(attention_mask.all()):
             return None
         return attention_mask[:, None, None, :].bool()
+
+
+def _real_tokens(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    if attention_mask is None:
+        return torch.ones_like(input_ids, dtype=torch.bool)
+    return attention_mask.bool()
 
 
 def _check_limit(name: str, limit: float | None) -> None:

@@ -10,6 +10,7 @@ from trimtab_strategies.base import (
     Choice,
     CostRange,
     Progress,
+    Slot,
     Strategy,
     Value,
     Variant,
@@ -96,6 +97,8 @@ class FisherStrategy(Strategy):
             requires=(("tuning", "scale"),),
         ),
     )
+    slot: ClassVar[Slot] = "units"
+    aims: ClassVar[bool] = True
     statistics_choices: ClassVar[tuple[str, ...]] = ("calibration", "importance")
 
     def reach(self, shape: EncoderShape, histogram: LengthHistogram) -> CostRange:

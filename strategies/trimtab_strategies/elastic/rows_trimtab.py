@@ -1,0 +1,188 @@
+"""Packed tokens: the rows of all samples one after the other, and how attention groups them.
+
+Legend of shapes:
+    b  samples that are still there    R  rows: all their tokens, one sample after the other
+    d  hidden size                     n  the longest sample of a group
+
+Samples are kept from the longest to the shortest, so that those of a group are neighbours and of
+near-equal length. Every linear layer runs on [R, d] and wastes nothing; only attention pads,
+within a group. A row that was let go may stay for a while where removing it would not pay; then
+``live`` is False there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import nn
+
+GROUP_MACS = {"cpu": 4e6, "cuda": 2e9}
+"""What starting another group costs, in multiply-accumulates that the device does meanwhile."""
+PAYS_FROM = 0.02
+"""Share of the rows that must have gone before the others are moved together."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring samples whose attention is computed together, padded to the longest.
+
+    ``rows`` is the slice of theirs in the batch; ``places`` [b, n] says which of these rows stands
+    at each place, and ``real`` [b, n] which places are no padding; both None where all samples are
+    of one length.
+    """
+
+    samples: slice
+    rows: slice
+    length: int
+    places: torch.Tensor | None
+    real: torch.Tensor | None
+
+    def pad(self, rows: torch.Tensor) -> torch.Tensor:
+        """Lays out this group's rows [r, w] as [b, n, w]."""
+        if self.places is None:
+            return rows.reshape(len(rows) // self.length, self.length, *rows.shape[1:])
+        return rows[self.places]
+
+    def pack(self, padded: torch.Tensor) -> torch.Tensor:
+        """Gives the rows of [b, n, ...] that are no padding, [r, ...]."""
+        return padded.flatten(0, 1) if self.real is None else padded[self.real]
+
+
+class PackedTokens:
+    """The hidden states of a batch as rows, with everything that says whose they are."""
+
+    def __init__(
+        self, rows: torch.Tensor, lengths: list[int], samples: torch.Tensor, width: int
+    ) -> None:
+        """Takes ``rows`` [R, d] of samples with ``lengths``, longest first.
+
+        ``samples`` [b] says which of the caller's samples each is; ``width`` is the attention
+        width, by which groups are made.
+        """
+        self.rows, self.lengths, self.samples, self._width = rows, lengths, samples, width
+        self.live: torch.Tensor | None = None
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        device = self.rows.device
+        starts = [0, *accumulate(self.lengths)]
+        self.n_rows = starts.pop()
+        self.starts = torch.tensor(starts, device=device)
+        self.counts = torch.tensor(self.lengths, device=device)
+        self._owners: torch.Tensor | None = None
+        self.groups = [
+            self._group(first, last, starts)
+            for first, last in grouped(self.lengths, self._width, device.type)
+        ]
+
+    def _group(self, first: int, last: int, starts: list[int]) -> Group:
+        longest, shortest = self.lengths[first], self.lengths[last - 1]
+        end = starts[last] if last < len(starts) else self.n_rows
+        samples, rows = slice(first, last), slice(starts[first], end)
+        if longest == shortest:
+            return Group(samples, rows, longest, None, None)
+        place = torch.arange(longest, device=self.rows.device)
+        real = place < self.counts[samples, None]
+        places = (self.starts[samples, None] - starts[first] + place) * real
+        return Group(samples, rows, longest, places, real)
+
+    @property
+    def owners(self) -> torch.Tensor:
+        """For each row, the place of its sample among those that are there, [R]."""
+        if self._owners is None:
+            places = torch.arange(len(self.lengths), device=self.rows.device)
+            self._owners = torch.repeat_interleave(places, self.counts, output_size=self.n_rows)
+        return self._owners
+
+    # What exits read
+
+    def first(self) -> torch.Tensor:
+        """Gives each sample's first token, [b, d]."""
+        return self.rows[self.starts]
+
+    def mean(self) -> torch.Tensor:
+        """Gives the mean of each sample's live tokens, [b, d]."""
+        if len(self.groups) == 1 and self.groups[0].real is None and self.live is None:
+            return self.groups[0].pad(self.rows).mean(dim=1)
+        rows = self.rows if self.live is None else self.rows * self.live[:, None]
+        summed = rows.new_zeros(len(self.lengths), rows.shape[1])
+        summed = summed.index_add(0, self.owners, rows)
+        return summed / self.live_counts()[:, None].to(rows)
+
+    def padded(self, project: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+        """Applies ``project`` to every row and gives [b, n, w] and the live ones, [b, n]."""
+        projected = project(self.rows)
+        place = torch.arange(max(self.lengths), device=self.rows.device)
+        real = place < self.counts[:, None]
+        places = (self.starts[:, None] + place) * real
+        live = real if self.live is None else real & self.live[places]
+        return projected[places], live
+
+    def live_counts(self) -> torch.Tensor:
+        """Gives how many live tokens each sample has, [b]."""
+        if self.live is None:
+            return self.counts
+        return torch.zeros_like(self.counts).index_add(0, self.owners, self.live.to(self.counts))
+
+    def live_in(self, group: Group) -> torch.Tensor | None:
+        """Gives the live tokens of a group, [b, n] of bool; None where all are."""
+        if self.live is None:
+            return group.real
+        live = group.pad(self.live[group.rows])
+        return live if group.real is None else live & group.real
+
+    # Letting go
+
+    def let_go(self, kept: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Keeps the rows of ``kept`` [R] alone, moving them together if enough have gone.
+
+        ``others`` are further tensors of a value for each row; they come back in the new order.
+        """
+        n_kept = int(kept.sum())
+        if n_kept > (1 - PAYS_FROM) * self.n_rows:
+            self.live = None if n_kept == self.n_rows else kept
+            return others
+        counts = torch.zeros_like(self.counts).index_add(0, self.owners, kept.to(self.counts))
+        order = counts.argsort(descending=True, stable=True)
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order), device=order.device)
+        rows = kept.nonzero().flatten()
+        rows = rows[rank[self.owners[rows]].argsort(stable=True)]
+        self.live = None
+        self._move(rows, order, counts[order].tolist())
+        return tuple(other[rows] for other in others)
+
+    def leave(self, leaving: torch.Tensor) -> None:
+        """Takes out the samples that are ``leaving`` [b]."""
+        stay = (~leaving).nonzero().flatten()
+        if len(stay) == len(self.lengths):
+            return
+        rows = (~leaving)[self.owners].nonzero().flatten()
+        if self.live is not None:
+            self.live = self.live[rows]
+        lengths = [self.lengths[place] for place in stay.tolist()]
+        self._move(rows, stay, lengths)
+
+    def _move(self, rows: torch.Tensor, samples: torch.Tensor, lengths: list[int]) -> None:
+        self.rows, self.samples, self.lengths = self.rows[rows], self.samples[samples], lengths
+        self._lay_out()
+
+
+def grouped(lengths: list[int], width: int, device: str) -> Iterator[tuple[int, int]]:
+    """Yields neighbours (first, behind the last) to pad together, of ``lengths`` longest first.
+
+    A group ends where going on would waste more multiply-accumulates than starting anew costs.
+    """
+    if not lengths:
+        return
+    bound = GROUP_MACS.get(device, GROUP_MACS["cpu"]) / (2 * max(width, 1))
+    first, wasted = 0, 0
+    for place, length in enumerate(lengths):
+        wasted += lengths[first] ** 2 - length**2
+        if wasted > bound:
+            yield first, place
+            first, wasted = place, 0
+    yield first, len(lengths)
