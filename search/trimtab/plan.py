@@ -15,7 +15,7 @@ from trimtab.forge import baseline_key
 from trimtab.spec import Flops, Spec
 from trimtab_storage import ArtifactFiles, Reader
 from trimtab_strategies import registry
-from trimtab_strategies.base import CostRange
+from trimtab_strategies.base import CostRange, default_choices
 from trimtab_strategies.cost import mean_flops
 from trimtab_workers.executors import WorkerContext
 from trimtab_workers.jobs import Place, Survey, SurveyJob
@@ -203,13 +203,16 @@ def _reuse(spec: Spec, survey: Survey, db: str) -> Reuse:
 
 
 def _trial_passes(spec: Spec, survey: Survey, rungs: tuple[float, ...]) -> float:
-    """Prices the dearest trial that the spec allows, in forward passes of the baseline per row.
+    """Prices the dearest recipe of one step, in forward passes of the baseline over a row.
 
     Gradients cost about three forward passes, the dense teacher one, and each rung two at its own
     size, with one more over the search rows.
     """
     rows = min(_most_rows(spec), survey.n_train)
-    return rows * (3 + 1 + 2 * sum(rungs)) + survey.n_search * sum(rungs)
+    retraining_free = rows * (3 + 1 + 2 * sum(rungs)) + survey.n_search * sum(rungs)
+    strategies = [registry.get(entry.name) for entry in spec.search.strategies]
+    training = max(strategy.passes(default_choices(strategy)) for strategy in strategies)
+    return max(retraining_free, training * survey.n_train + survey.n_search)
 
 
 def _most_rows(spec: Spec) -> int:

@@ -28,9 +28,10 @@ class Choice:
     """One training-time choice of a strategy, with everything the search needs to know of it.
 
     Either ``values`` lists what may be chosen, or ``low`` and ``high`` (both included) bound a
-    float. A choice with ``requires`` exists only where the named other choice has that value. One
-    that ``counts_rows`` is a number of training rows: values past the rows there are say nothing.
-    ``before`` is what was done, without asking, in versions that did not have this choice.
+    float. A choice with ``requires`` exists only where the named other choice has that value, one
+    with ``unless`` only where it has another. One that ``counts_rows`` is a number of training
+    rows: values past the rows there are say nothing. ``before`` is what was done, without asking,
+    in versions that did not have this choice.
 
     Raises:
         ValueError: if the default is not among the values or outside the range.
@@ -44,6 +45,7 @@ class Choice:
     high: float | None = None
     log: bool = False
     requires: tuple[tuple[str, Value], ...] = ()
+    unless: tuple[tuple[str, Value], ...] = ()
     counts_rows: bool = False
     before: Value | None = None
 
@@ -64,7 +66,9 @@ class Choice:
 
     def is_active(self, choices: Mapping[str, Value]) -> bool:
         """Tells whether this choice exists beside the other ``choices``."""
-        return all(choices.get(name) == value for name, value in self.requires)
+        return all(choices.get(name) == value for name, value in self.requires) and all(
+            choices.get(name) != value for name, value in self.unless
+        )
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,13 @@ class Strategy(ABC):
     """Whether it can aim at a cost: then ``apply`` yields a variant for every rung."""
     statistics_choices: ClassVar[tuple[str, ...]] = ()
     """The names of the choices that ``prepare`` depends on."""
+
+    def passes(self, choices: Mapping[str, Value]) -> float:
+        """Tells how much training ``apply`` does, in forward passes over every training row.
+
+        A step forward and back counts as three. Called by ``plan``; must not import torch.
+        """
+        return 0.0
 
     @abstractmethod
     def reach(self, shape: EncoderShape, histogram: LengthHistogram) -> CostRange:

@@ -21,17 +21,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 FLOPS_PER_MAC = 2
 
 Placement = Literal["ltp", "acc"]
 ExitKind = Literal["linear", "mlp", "attention"]
 Reading = Literal["first", "mean", "both"]
-Tokens = TypeVar("Tokens", int, NDArray[np.int64])
+Tokens = TypeVar("Tokens", int, "NDArray[np.int64]")
 
 
 def layer_macs(

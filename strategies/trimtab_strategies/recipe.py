@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab_strategies.base import Value
+from trimtab_strategies.base import Value, default_choices
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,31 @@ def stable_key(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def describe(plain: Sequence[Mapping[str, Any]]) -> str:
-    """Writes a plain recipe on one line, for tables: ``fisher(calibration=512, …)``."""
+def describe(plain: Sequence[Mapping[str, Any]], knobs: Mapping[str, Any] | None = None) -> str:
+    """Writes a plain recipe on one line, for tables: ``fisher(calibration=512, …)``.
+
+    Of several steps only what is not as recommended is shown: ``fisher(constraint=0.6) + ltp``.
+    The knobs follow: ``… at tau=0.3``.
+    """
     if not plain:
         return "dense"
-    return " + ".join(
-        f"{step['strategy']}({', '.join(f'{k}={_short(v)}' for k, v in step['choices'].items())})"
-        for step in plain
-    )
+    steps = [_shown(step, in_full=len(plain) == 1) for step in plain]
+    return " + ".join(steps) + (f" at {_listed(knobs)}" if knobs else "")
+
+
+def _shown(step: Mapping[str, Any], *, in_full: bool) -> str:
+    choices = step["choices"]
+    if not in_full:
+        from trimtab_strategies import registry
+
+        known = step["strategy"] in registry.names()
+        usual = default_choices(registry.get(step["strategy"])) if known else {}
+        choices = {name: v for name, v in choices.items() if usual.get(name) != v}
+    return f"{step['strategy']}({_listed(choices)})" if choices else str(step["strategy"])
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_short(value)}" for name, value in values.items())
 
 
 def _short(value: Any) -> str:

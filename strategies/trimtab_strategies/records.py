@@ -7,6 +7,7 @@ Legend:
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,25 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+PREFIX, SUFFIX = "records-search", ".npz"
+SCALES = ("delta_scale", "alpha_sc")
+"""The knobs that change which tokens are left, so that each setting needs records of its own."""
+
+
+def records_file(knobs: Mapping[str, Any]) -> str:
+    """Names the file, beside a model's weights, of its records of the search rows.
+
+    All settings of the other knobs follow from the records at one scale, so they share a file.
+    """
+    scales = {name: float(knobs.get(name, 1.0)) for name in SCALES}
+    named = "".join(f"-{name}-{scale}" for name, scale in scales.items() if scale != 1.0)
+    return f"{PREFIX}{named}{SUFFIX}"
+
+
+def is_records_file(name: str) -> bool:
+    """Tells whether a file of that name holds records: what they say of rows is the user's."""
+    return name.startswith(PREFIX) and name.endswith(SUFFIX)
 
 
 @dataclass(frozen=True, eq=False)

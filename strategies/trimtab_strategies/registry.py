@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from trimtab_strategies.acc import AccStrategy
 from trimtab_strategies.base import Strategy
+from trimtab_strategies.early_exit import EarlyExitStrategy
 from trimtab_strategies.fisher import FisherStrategy
+from trimtab_strategies.ltp import LtpStrategy
 
 _STRATEGIES: dict[str, Strategy] = {}
 
@@ -39,3 +42,6 @@ def names() -> tuple[str, ...]:
 
 
 register(FisherStrategy())
+register(LtpStrategy())
+register(AccStrategy())
+register(EarlyExitStrategy())

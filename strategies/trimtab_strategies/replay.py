@@ -168,10 +168,16 @@ def by_length(lengths: Ints, values: NDArray[Any]) -> list[tuple[float | None, i
     The mean of a bucket without samples is None.
     """
     found: list[tuple[float | None, int]] = []
-    for low, high in LENGTH_BUCKETS:
-        inside = values[(lengths >= low) & (lengths <= (np.inf if high is None else high))]
+    for rows in rows_by_length(lengths):
+        inside = values[rows]
         found.append((float(inside.mean()) if inside.size else None, inside.size))
     return found
+
+
+def rows_by_length(lengths: Ints) -> list[NDArray[np.bool_]]:
+    """Marks the samples [N] in each of :data:`LENGTH_BUCKETS`, ends included."""
+    ends = [(low, np.inf if high is None else high) for low, high in LENGTH_BUCKETS]
+    return [(lengths >= low) & (lengths <= high) for low, high in ends]
 
 
 def _used(records: Records, exits: Sequence[int] | None) -> list[int]:

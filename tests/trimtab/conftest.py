@@ -99,6 +99,12 @@ def workspace(tmp_path: Path) -> Workspace:
     return make_workspace(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def workspace_in() -> Callable[[Path], Workspace]:
+    """Writes such a study into any folder."""
+    return make_workspace
+
+
 def make_family(kind: str, folder: Path) -> None:
     """Puts a bare encoder of another family beside the tokenizer of the starter's model."""
     import torch

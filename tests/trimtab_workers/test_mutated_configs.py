@@ -18,7 +18,10 @@ import numpy as np
 import pytest
 import torch
 
+from trimtab_strategies.elastic import TrimtabForSequenceClassification
 from trimtab_strategies.families import to_elastic
+from trimtab_workers._bounds import check_own
+from trimtab_workers._config import OWN_SIZES
 from trimtab_workers._encoding import encode
 from trimtab_workers.errors import ModelError
 from trimtab_workers.jobs import load_elastic
@@ -163,6 +166,128 @@ OWN: list[Mutant] = [
     ({"operating_points": [{"flops_ratio": 0.4, "dorp": 0.1, "metric": 0}]}, r"drop must be a num"),
 ]
 
+THRESHOLD = {"kind": "threshold", "normaliser": "fixed", "reference_length": 128}
+SHARE = {"kind": "share", "shares": [1, 0.5]}
+EXITS = {"layers": [0], "kind": "mlp", "read": "both", "width": 6}
+REAL_0_1 = "must be a number from 0 to 1"
+BEFORE_THE_LAST = "exits.layers must be a list of at least one of the 1 layers before the last"
+KNOWN_KNOBS = "no keys but delta_scale, alpha_sc, tau, patience, agreements, exits"
+
+
+def threshold(**changes: Any) -> dict[str, Any]:
+    return {"token_rule": {**THRESHOLD, **changes}}
+
+
+def shares(*given: Any) -> dict[str, Any]:
+    return {"token_rule": {"kind": "share", "shares": list(given)}}
+
+
+def exits(**changes: Any) -> dict[str, Any]:
+    return {"exits": {**EXITS, **changes}}
+
+
+RULES: list[Mutant] = [
+    ({"token_rule": "threshold"}, "token_rule must be a mapping, got 'threshold'"),
+    ({"token_rule": [THRESHOLD]}, "token_rule must be a mapping"),
+    ({"token_rule": False}, "token_rule must be a mapping, got False"),
+    ({"token_rule": {}}, "token_rule.kind must be one of threshold, share, got None"),
+    ({"token_rule": {"kind": ["share"]}}, "token_rule.kind must be one of threshold, share"),
+    ({"token_rule": {"kind": REPOSITORY}}, "token_rule.kind must be one of"),
+    ({"token_rule": {"kind": "threshold"}}, "must have normaliser, reference_length"),
+    ({"token_rule": {"kind": "share"}}, "token_rule must have shares"),
+    (threshold(shares=[1, 1]), r"token_rule must be a mapping with no keys but .*\['shares'\]"),
+    (threshold(**{"x\ny": 1}), "token_rule must be a mapping with no keys but kind, normaliser"),
+    (threshold(**{f"x{i}": i for i in range(9999)}), "with no keys but kind, normaliser"),
+    (threshold(normaliser="mean"), "token_rule.normaliser must be one of fixed, live, got 'mean'"),
+    (threshold(normaliser=None), "token_rule.normaliser must be one of"),
+    (threshold(reference_length=0), f"token_rule.reference_length {WHOLE} from 1 on"),
+    (threshold(reference_length=1_000_001), f"reference_length {WHOLE} from 1 on, at most 1,000"),
+    (threshold(reference_length=128.0), f"reference_length {WHOLE}"),
+    (threshold(reference_length=True), f"reference_length {WHOLE}"),
+    (threshold(reference_length=HUGE), f"reference_length {WHOLE}"),
+    (threshold(reference_length=NAN), "a number must be finite"),
+    (shares(1), "token_rule.shares must be a list of 2 numbers, one for each layer, got"),
+    (shares(1, 1, 1), "token_rule.shares must be a list of 2 numbers"),
+    ({"token_rule": {**SHARE, "shares": {"0": 1, "1": 1}}}, "shares must be a list of 2 numbers"),
+    ({"token_rule": {**SHARE, "shares": "11"}}, "shares must be a list of 2 numbers"),
+    (shares(1, 1.01), rf"token_rule.shares\[1\] {REAL_0_1}, got 1.01"),
+    (shares(-0.1, 1), rf"token_rule.shares\[0\] {REAL_0_1}"),
+    (shares(True, 1), rf"token_rule.shares\[0\] {REAL_0_1}"),
+    (shares("1", 1), rf"token_rule.shares\[0\] {REAL_0_1}"),
+    (shares(1, HUGE), rf"token_rule.shares\[1\] {REAL_0_1}"),
+    (shares(1, NAN), "a number must be finite"),
+    ({"token_rule": THRESHOLD}, "must find its place, but got missing_keys 'token_rule.base'"),
+    ({"exits": []}, "exits must be a mapping, got"),
+    ({"exits": {}}, "exits must have layers, kind, read, width"),
+    ({"exits": {"layers": [0], "kind": "mlp", "read": "both"}}, "exits must have width"),
+    (exits(heads=2), r"exits must be a mapping with no keys but .*, got \['heads'\]"),
+    (exits(layers=[]), BEFORE_THE_LAST),
+    (exits(layers=0), BEFORE_THE_LAST),
+    (exits(layers=[1]), rf"{BEFORE_THE_LAST}, ascending and counted from 0, got \[1\]"),
+    (exits(layers=[-1]), BEFORE_THE_LAST),
+    (exits(layers=[False]), BEFORE_THE_LAST),
+    (exits(layers=[0.0]), BEFORE_THE_LAST),
+    (exits(layers=["0"]), BEFORE_THE_LAST),
+    (exits(layers=[0, 0]), BEFORE_THE_LAST),
+    (exits(layers=[0] * 100_000), BEFORE_THE_LAST),
+    (exits(kind="lstm"), "exits.kind must be one of linear, mlp, attention, got 'lstm'"),
+    (exits(kind={}), "exits.kind must be one of"),
+    (exits(read="last"), "exits.read must be one of first, mean, both, got 'last'"),
+    (exits(read=True), "exits.read must be one of"),
+    (exits(width=0), f"exits.width {WHOLE} from 1 on, at most 65,536, got 0"),
+    (exits(width=65_537), f"exits.width {WHOLE}"),
+    (exits(width=6.0), f"exits.width {WHOLE}"),
+    (exits(width=True), f"exits.width {WHOLE}"),
+    (exits(width=None), f"exits.width {WHOLE}"),
+    (exits(kind="attention", width=7), "exits.width must be even where exits.kind is attention"),
+    (exits(), "must find its place, but got missing_keys .* and 3 more"),
+    (exits(width=65_536), "the exits alone would have 4,299,161,600 numbers"),
+    (exits(kind="attention", width=65_536), "the exits alone would have 21,476,933,632 numbers"),
+    (exits(kind="attention", width=65_534), "the exits alone would have"),
+    (exits(width=1000), "the exits alone would have 1,064,000 numbers"),
+]
+
+KNOBS: list[tuple[dict[str, Any], Any, str]] = [
+    ({}, [], "must be a mapping"),
+    ({}, "tau", "must be a mapping, got 'tau'"),
+    ({}, {"speed": 1}, rf"must be a mapping with {KNOWN_KNOBS}, got \['speed'\]"),
+    (exits(), {"exit": [0]}, KNOWN_KNOBS),
+    ({}, {"delta_scale": 1}, ".delta_scale must be absent .* token_rule of kind threshold, got 1"),
+    (shares(1, 1), {"delta_scale": 1}, ".delta_scale must be absent"),
+    (threshold(), {"alpha_sc": 1}, ".alpha_sc must be absent .* no token_rule of kind share"),
+    (exits(), {"alpha_sc": 1}, ".alpha_sc must be absent"),
+    (threshold(), {"delta_scale": -0.1}, ".delta_scale must be a number from 0 to 1000"),
+    (threshold(), {"delta_scale": 1000.5}, ".delta_scale must be a number"),
+    (threshold(), {"delta_scale": True}, ".delta_scale must be a number"),
+    (threshold(), {"delta_scale": None}, ".delta_scale must be a number"),
+    (threshold(), {"delta_scale": HUGE}, ".delta_scale must be a number"),
+    (threshold(), {"delta_scale": NAN}, "a number must be finite"),
+    (shares(1, 1), {"alpha_sc": "2"}, ".alpha_sc must be a number from 0 to 1000, got '2'"),
+    (shares(1, 1), {"alpha_sc": 1001}, ".alpha_sc must be a number"),
+    (threshold(), {"tau": 0.5}, ".tau must be absent where there are no exits, got 0.5"),
+    ({}, {"patience": 1}, ".patience must be absent where there are no exits"),
+    ({}, {"agreements": 1}, ".agreements must be absent where there are no exits"),
+    ({}, {"exits": [0]}, ".exits must be absent where there are no exits"),
+    (exits(), {"tau": 1.01}, ".tau must be a number from -1 to 1, got 1.01"),
+    (exits(), {"tau": -1.01}, ".tau must be a number from -1 to 1"),
+    (exits(), {"tau": False}, ".tau must be a number"),
+    (exits(), {"tau": [0.5]}, ".tau must be a number"),
+    (exits(), {"patience": 0}, f".patience {WHOLE} from 1 on, at most 1,024, got 0"),
+    (exits(), {"patience": 1025}, f".patience {WHOLE}"),
+    (exits(), {"patience": 1.0}, f".patience {WHOLE}"),
+    (exits(), {"patience": True}, f".patience {WHOLE}"),
+    (exits(), {"agreements": 0}, f".agreements {WHOLE}"),
+    (exits(), {"agreements": "1"}, f".agreements {WHOLE}"),
+    (exits(), {"tau": 0.5, "patience": 1}, "at most one of .*, got tau, patience"),
+    (exits(), {"agreements": 1, "patience": 1}, "at most one of tau, patience, agreements, got"),
+    (exits(), {"exits": []}, ".exits must be a list of at least one of the 1 places in exits.l"),
+    (exits(), {"exits": [1]}, ".exits must be a list of at least one"),
+    (exits(), {"exits": [0, 0]}, ".exits must be a list of at least one"),
+    (exits(), {"exits": [False]}, ".exits must be a list of at least one"),
+    (exits(), {"exits": 0}, ".exits must be a list of at least one"),
+]
+"""Each with the rest of the configuration that it is set in."""
+
 
 @pytest.fixture(autouse=True)
 def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
@@ -252,6 +377,50 @@ def test_a_mutated_configuration_of_ours_is_refused(
     elastic: Path, changes: dict[str, Any], message: str
 ) -> None:
     refuse(load_elastic, change(elastic, **changes), message)
+
+
+@pytest.mark.parametrize(("changes", "message"), RULES)
+def test_a_rule_or_an_exit_that_cannot_be_is_refused(
+    elastic: Path, changes: dict[str, Any], message: str
+) -> None:
+    refuse(load_elastic, change(elastic, **changes), message)
+
+
+@pytest.mark.parametrize(("others", "knobs", "message"), KNOBS)
+def test_knobs_that_cannot_be_are_refused_wherever_they_are_set(
+    elastic: Path, others: dict[str, Any], knobs: Any, message: str
+) -> None:
+    refuse(load_elastic, change(elastic, **others, knobs=knobs), rf"knobs.*{message}|finite")
+    points = [{"flops_ratio": 1, "drop": 0, "metric": 0.5}]
+    points.append({**points[0], "knobs": knobs})
+    at = r"operating_points\[1\].knobs"
+    folder = change(elastic, **others, knobs={}, operating_points=points)
+    refuse(load_elastic, folder, rf"{at}.*{message}|finite")
+
+
+def test_exits_out_of_order_are_refused(tmp_path: Path) -> None:
+    sizes = {**dict.fromkeys(OWN_SIZES, 8), "filters_per_layer": [8] * 4}
+    for layers, is_good in (([0, 2], True), ([2, 0], False), ([1, 1], False), ([0, 3], False)):
+        config = {**sizes, "heads_per_layer": [2] * 4, "pad_token_id": 0, **exits(layers=layers)}
+        for used, is_known in (([0, 1], True), ([1], True), ([1, 0], False), ([0, 2], False)):
+            whole = {**config, "knobs": {"exits": used}}
+            if is_good and is_known:
+                check_own(tmp_path, whole, OWN_SIZES)
+            else:
+                with pytest.raises(ModelError, match="exits.*ascending and counted from 0"):
+                    check_own(tmp_path, whole, OWN_SIZES)
+
+
+def test_a_hostile_width_is_refused_before_memory_is_taken(
+    elastic: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("no model may be built")
+
+    monkeypatch.setattr(TrimtabForSequenceClassification, "from_pretrained", built)
+    for kind in ("mlp", "attention"):
+        folder = change(elastic, **exits(kind=kind, width=65_536))
+        refuse(load_elastic, folder, "the sizes must be those of the weights, but the exits alone")
 
 
 def test_the_unchanged_one_loads(elastic: Path) -> None:

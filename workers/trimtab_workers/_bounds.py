@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from trimtab_strategies.dialects import Dialect
+from trimtab_workers._checks import check_real, check_whole, fail
+from trimtab_workers._rules import check_knobs, check_rules
 from trimtab_workers.errors import ModelError
 
 MOST_LAYERS = 1024
@@ -101,7 +103,7 @@ def check_own(path: Path, config: Mapping[str, Any], needed: tuple[str, ...]) ->
 
     Raises:
         ModelError: A needed key is missing, or a value is of another type, not finite, out of
-            bounds or no plain name.
+            bounds, no plain name or of no use beside the others.
     """
     missing = [key for key in needed if config.get(key) is None]
     if missing:
@@ -110,67 +112,49 @@ def check_own(path: Path, config: Mapping[str, Any], needed: tuple[str, ...]) ->
     if len({len(config[key]) for key in LAYERS if config.get(key) is not None}) > 1:
         raise ModelError(f"{path}: {' and '.join(LAYERS)} must have an entry for each layer")
     _check_names(path, config.get("id2label"))
+    check_rules(path, config)
     for number, point in enumerate(config.get("operating_points") or ()):
-        _check_point(path, f"operating_points[{number}]", point)
-
-
-def _fail(path: Path, key: str, must: str, value: Any) -> ModelError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 80 else shown[:80] + "…"
-    return ModelError(f"{path}: {key} must be {must}, got {shown}")
-
-
-def _whole(low: int, high: int, path: Path, key: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise _fail(path, key, f"a whole number from {low} on, at most {high:,}", value)
-
-
-def _real(low: float, high: float, path: Path, key: str, value: Any) -> None:
-    # A comparison with nan is false, and one with a huge whole number is exact.
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:
-        raise _fail(path, key, f"a number from {low:g} to {high:g}", value)
+        _check_point(path, f"operating_points[{number}]", point, config)
 
 
 def _switch(path: Path, key: str, value: Any) -> None:
     if not isinstance(value, bool):
-        raise _fail(path, key, "true or false", value)
+        raise fail(path, key, "true or false", value)
 
 
 def _word(path: Path, key: str, value: Any) -> None:
     if not isinstance(value, str) or "/" in value or "\\" in value:
-        raise _fail(path, key, "a plain name", value)
+        raise fail(path, key, "a plain name", value)
 
 
 def _words(path: Path, key: str, value: Any) -> None:
     if not isinstance(value, list):
-        raise _fail(path, key, "a list of plain names", value)
+        raise fail(path, key, "a list of plain names", value)
     for one in value:
         _word(path, key, one)
 
 
 def _layers(most: int, path: Path, key: str, value: Any) -> None:
     if not isinstance(value, list) or not 1 <= len(value) <= MOST_LAYERS:
-        raise _fail(path, key, f"a list of 1 to {MOST_LAYERS} whole numbers", value)
+        raise fail(path, key, f"a list of 1 to {MOST_LAYERS} whole numbers", value)
     for one in value:
-        _whole(0, most, path, key, one)
+        check_whole(0, most, path, key, one)
 
 
 def _points(path: Path, key: str, value: Any) -> None:
     if not isinstance(value, list):
-        raise _fail(path, key, "a list of operating points", value)
+        raise fail(path, key, "a list of operating points", value)
 
 
-def _check_point(path: Path, name: str, point: Any) -> None:
+def _check_point(path: Path, name: str, point: Any, config: Mapping[str, Any]) -> None:
     if not isinstance(point, dict):
-        raise _fail(path, name, "a mapping", point)
+        raise fail(path, name, "a mapping", point)
     for key, low in (("flops_ratio", 0.0), ("drop", -10.0), ("metric", -10.0)):
-        _real(low, 10.0, path, f"{name}.{key}", point.get(key))
-    if not isinstance(point.get("knobs", {}), dict):
-        raise _fail(path, f"{name}.knobs", "a mapping", point["knobs"])
+        check_real(low, 10.0, path, f"{name}.{key}", point.get(key))
+    check_knobs(path, f"{name}.knobs", point.get("knobs", {}), config)
     for key, value in point.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise _fail(path, f"{name}.{key}", "finite", value)
+            raise fail(path, f"{name}.{key}", "finite", value)
 
 
 def _check_names(path: Path, names: Any) -> None:
@@ -178,21 +162,21 @@ def _check_names(path: Path, names: Any) -> None:
         return
     ids = list(names) if isinstance(names, dict) else None
     if ids is None or sorted(ids) != sorted(map(str, range(len(ids)))):
-        raise _fail(path, "id2label", "the ids from 0 on with a name each", names)
+        raise fail(path, "id2label", "the ids from 0 on with a name each", names)
     for name in names.values():
         if not isinstance(name, str):
-            raise _fail(path, "id2label", "the ids from 0 on with a name each", names)
+            raise fail(path, "id2label", "the ids from 0 on with a name each", names)
 
 
 def _activation(path: Path, key: str, value: Any) -> None:
     if not isinstance(value, str) or value not in ACTIVATIONS:
-        raise _fail(path, key, f"one of {', '.join(sorted(ACTIVATIONS))}", value)
+        raise fail(path, key, f"one of {', '.join(sorted(ACTIVATIONS))}", value)
 
 
 _Check = Callable[[Path, str, Any], None]
 _CHECKS: Mapping[str, _Check] = {
-    **{key: partial(_whole, *bounds) for key, bounds in WHOLE.items()},
-    **{key: partial(_real, *bounds) for key, bounds in REAL.items()},
+    **{key: partial(check_whole, *bounds) for key, bounds in WHOLE.items()},
+    **{key: partial(check_real, *bounds) for key, bounds in REAL.items()},
     **{key: partial(_layers, most) for key, most in LAYERS.items()},
     **dict.fromkeys(sorted(SWITCHES), _switch),
     **dict.fromkeys(sorted(WORDS), _word),

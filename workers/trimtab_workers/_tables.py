@@ -42,6 +42,22 @@ def check_utf8(path: Path) -> None:
                 return
 
 
+def read_lines(path: Path) -> list[str]:
+    """Reads a file of one text a line; blank lines are passed over.
+
+    Raises:
+        DataError: There is no such file, it is not UTF-8, or it has no text.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    check_utf8(path)
+    with path.open(encoding="utf-8-sig") as file:
+        lines = [text for line in file if (text := line.rstrip("\n")).strip()]
+    if not lines:
+        raise DataError(f"{path}: at least one line of text is needed, but there is none")
+    return lines
+
+
 def scan_table(path: Path, *, tabs: bool) -> Table:
     """Reads a delimited file through once and checks its shape.
 

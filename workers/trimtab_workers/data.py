@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trimtab_workers._encoding import Encoded, encode
 from trimtab_workers._reading import read_rows
 from trimtab_workers._splits import halve
+from trimtab_workers._tables import read_lines
 from trimtab_workers._values import are_whole, as_classes, checked_labels, checked_text
 from trimtab_workers.errors import DataError
 from trimtab_workers.labels import LabelMap
@@ -40,6 +43,8 @@ class TaskData:
         max_length: The length they were cut to: the task's, or the model's where that is less.
         pad_token_id: What batches are padded with.
         fingerprint: sha256 of the values read, the seed, the length, the classes and the tokenizer.
+        unlabeled: More rows to train exits on, whose labels mean nothing; None where there are
+            none.
     """
 
     train: Encoded
@@ -52,6 +57,7 @@ class TaskData:
     max_length: int
     pad_token_id: int
     fingerprint: str
+    unlabeled: Encoded | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ def load_task_data(task: Task, model_folder: Path) -> TaskData:
     limits: dict[str, Any] = {"max_length": max_length, "facts": facts}
     train_rows, cut_train = encode(tokenizer, train.texts, train_ids, **limits)
     rows, cut_validation = encode(tokenizer, validation.texts, validation_ids, **limits)
+    more = None if task.unlabeled is None else _read_unlabeled(task, task.unlabeled)
     return TaskData(
         train=train_rows,
         search=rows.select(search),
@@ -93,7 +100,8 @@ def load_task_data(task: Task, model_folder: Path) -> TaskData:
         n_rows=len(train_rows) + len(rows),
         max_length=max_length,
         pad_token_id=int(tokenizer.pad_token_id),
-        fingerprint=_fingerprint(task, (train, validation), labels, max_length, model_folder),
+        fingerprint=_fingerprint(task, (train, validation), more, labels, max_length, model_folder),
+        unlabeled=None if more is None else _encode_unlabeled(tokenizer, more, limits),
     )
 
 
@@ -107,6 +115,25 @@ def _read(task: Task, source: DataSource) -> _Rows:
         texts=[checked_text(shown, column, columns[column]) for column in task.text],
         labels=checked_labels(shown, task.label, columns[task.label]),
     )
+
+
+def _read_unlabeled(task: Task, source: DataSource) -> list[list[str]]:
+    """Reads the columns of text; a file of lines has one."""
+    path = Path(source.path or "")
+    if path.suffix.lower() != ".txt":
+        columns = read_rows(source, task.text, allow_hub=task.allow_hub)
+        return [checked_text(str(source), column, columns[column]) for column in task.text]
+    if len(task.text) > 1:
+        raise DataError(
+            f"{path}: text in two columns must come from a table, but a .txt file has one text a "
+            "line"
+        )
+    return [read_lines(path)]
+
+
+def _encode_unlabeled(tokenizer: Any, texts: list[list[str]], limits: dict[str, Any]) -> Encoded:
+    rows, _ = encode(tokenizer, texts, np.zeros(len(texts[0]), dtype=np.int64), **limits)
+    return rows
 
 
 def _label_map(shown: str, classes: list[int | str], facts: ModelFacts) -> LabelMap:
@@ -124,7 +151,12 @@ def _label_map(shown: str, classes: list[int | str], facts: ModelFacts) -> Label
 
 
 def _fingerprint(
-    task: Task, parts: tuple[_Rows, _Rows], labels: LabelMap, max_length: int, folder: Path
+    task: Task,
+    parts: tuple[_Rows, _Rows],
+    unlabeled: list[list[str]] | None,
+    labels: LabelMap,
+    max_length: int,
+    folder: Path,
 ) -> str:
     """Hashes the values that were read, so that an untouched column may change in the file."""
     digest = hashlib.sha256()
@@ -132,4 +164,6 @@ def _fingerprint(
     digest.update(json.dumps([*facts, tokenizer_fingerprint(folder)]).encode())
     for part in parts:
         digest.update(json.dumps([part.texts, part.labels]).encode())
+    if unlabeled is not None:  # without, it is what it was before there was such text
+        digest.update(json.dumps(["unlabeled", unlabeled]).encode())
     return digest.hexdigest()

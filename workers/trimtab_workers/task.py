@@ -12,10 +12,11 @@ from trimtab_workers.errors import DataError
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where labelled text comes from: exactly one of a file and a dataset.
+    """Where text comes from, with labels mostly: exactly one of a file and a dataset.
 
     Attributes:
-        path: Absolute path of a `.csv`, `.tsv`, `.jsonl` or `.parquet` file.
+        path: Absolute path of a `.csv`, `.tsv`, `.jsonl` or `.parquet` file; of text without
+            labels also a `.txt` file of one text a line.
         dataset: A hub id, or a local folder that the `datasets` library can load.
         config: The dataset's configuration, where it has several.
         split: The dataset's split, where it has several.
@@ -60,6 +61,7 @@ class Task:
         max_length: Longest sequence in tokens, special ones included; the rest is cut off.
         seed: Of every split and shuffle.
         allow_hub: Whether models and datasets may be fetched from the hub.
+        unlabeled: More text to train exits on; None where there is none.
     """
 
     train: DataSource
@@ -70,3 +72,4 @@ class Task:
     max_length: int
     seed: int
     allow_hub: bool = False
+    unlabeled: DataSource | None = None

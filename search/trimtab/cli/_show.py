@@ -122,7 +122,8 @@ def show_status(found: dict[str, Any]) -> None:
     if best is not None:
         word = "best" if best["feasible"] else "closest"
         cost, drop = percent(best["flops_ratio"]), points(best["drop"])
-        facts[word] = f"point {best['id']}: {cost} FLOPs at {drop} ({describe(best['recipe'])})"
+        made = describe(best["recipe"], best["knobs"])
+        facts[word] = f"point {best['id']}: {cost} FLOPs at {drop} ({made})"
     facts["time used"] = duration(found["elapsed_s"])
     if found["remaining_s"] is not None:
         facts["time left"] = f"at most {duration(found['remaining_s'])}"

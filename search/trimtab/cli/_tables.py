@@ -76,7 +76,7 @@ def show_frontier(
             f"{row.metric:.4f}",
             points(row.drop),
             big(row.params),
-            describe(row.recipe) + more,
+            describe(row.recipe, row.knobs) + more,
         )
     show(shown)
 

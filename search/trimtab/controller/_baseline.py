@@ -133,5 +133,5 @@ def _record(session: Session, baseline: Baseline) -> None:
         lease, baseline=session.baseline, limits={k: v for k, v in vars(limits).items()}
     )
     maker = PointMaker(baseline.measurement, limits)
-    store.add_points(lease, [maker.point(baseline.key, [], baseline.measurement)])
+    store.add_points(lease, maker.points(baseline.key, [], baseline.measurement))
     store.refresh_feasible(lease, lambda point: is_feasible(point, limits))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from trimtab_storage import ArtifactFiles, Store
 
 
-def drop_weights_off_frontiers(store: Store, files: ArtifactFiles) -> None:
-    """Removes the weights of models that are on no study's frontier; their recipes stay.
+def drop_weights_off_frontiers(
+    store: Store, files: ArtifactFiles, in_use: Collection[str] = ()
+) -> set[str]:
+    """Removes the weights of models that are on no study's frontier, and gives their keys.
 
-    Baselines and statistics stay: every other artifact can be made again from them.
+    Their recipes stay. What a model on a frontier was made from is kept as well, and so are those
+    ``in_use``, baselines and statistics: every other artifact can be made again from them.
     """
     # Read first: what another study records from here on is not ours to judge.
     kept = store.kept_artifacts()
@@ -18,6 +23,9 @@ def drop_weights_off_frontiers(store: Store, files: ArtifactFiles) -> None:
         for cost in ("flops", "latency")
         for point in store.frontier(study.id, cost)
     }
-    for row in kept:
-        if row.kind == "model" and row.key not in wanted:
-            store.drop_files(files, row.key)
+    parents = {row.parent_key for row in kept if row.key in wanted}
+    wanted |= {key for key in parents if key is not None} | set(in_use)
+    dropped = {row.key for row in kept if row.kind == "model" and row.key not in wanted}
+    for key in dropped:
+        store.drop_files(files, key)
+    return dropped

@@ -26,9 +26,11 @@ def budget_ratio(limits: Limits, baseline_flops: float) -> float | None:
 
 def task_of(spec: Spec) -> Task:
     """Gives the task of a spec as plain values for workers."""
+    more = spec.task.unlabeled
     return Task(
         train=_source(spec.task.train),
         validation=_source(spec.task.validation),
+        unlabeled=None if more is None else DataSource(path=more),
         text=tuple(spec.task.text),
         label=spec.task.label,
         metric=spec.task.metric,

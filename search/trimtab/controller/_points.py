@@ -18,24 +18,39 @@ class PointMaker:
     baseline: Measurement
     limits: Limits
 
-    def point(
+    def points(
         self, artifact_key: str, recipe: Sequence[dict[str, Any]], measured: Measurement
-    ) -> NewPoint:
-        """Gives the point of an artifact without knobs, measured on any split.
+    ) -> list[NewPoint]:
+        """Gives the point of an artifact as it is, and one for each setting of its knobs.
 
         The drop is against the baseline on the *same* split, so the baseline given must have been
         measured there.
         """
+        plain = {"knobs": {}, "metric": measured.metric, "flops": measured.flops}
+        return [
+            self._point(artifact_key, recipe, measured, **setting)
+            for setting in (plain, *measured.settings)
+        ]
+
+    def _point(
+        self,
+        artifact_key: str,
+        recipe: Sequence[dict[str, Any]],
+        measured: Measurement,
+        knobs: dict[str, Any],
+        metric: float,
+        flops: float,
+    ) -> NewPoint:
         point = NewPoint(
             artifact_key=artifact_key,
             recipe=list(recipe),
-            knobs={},
+            knobs=knobs,
             split=measured.split,
             n=measured.n,
-            metric=measured.metric,
-            drop=self.baseline.metric - measured.metric,
-            flops=measured.flops,
-            flops_ratio=measured.flops / self.baseline.flops,
+            metric=metric,
+            drop=self.baseline.metric - metric,
+            flops=flops,
+            flops_ratio=flops / self.baseline.flops,
             params=measured.params,
             latency=None,
             feasible=False,

@@ -1,13 +1,15 @@
 """The space of recipes: every strategy's declared choices, narrowed by what the spec pins.
 
-One conditional space: the strategy is drawn first, then its choices; a choice that has no meaning
-beside the others is not drawn at all.
+One conditional space: the combination of strategies is drawn first, then the choices of each; a
+choice that has no meaning beside the others is not drawn at all. A combination takes at most one
+strategy for each thing that can be taken away, in the order in which they may follow each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from optuna import Trial
 from optuna.distributions import (
@@ -16,6 +18,7 @@ from optuna.distributions import (
     FloatDistribution,
 )
 
+from trimtab.controller._steps import CONSTRAINT, without_constraint
 from trimtab_strategies import registry
 from trimtab_strategies.base import Choice, Value, active_choices, completed
 from trimtab_strategies.recipe import Recipe, Step
@@ -24,6 +27,9 @@ Pins = Mapping[str, Mapping[str, Sequence[Value]]]
 """For each strategy that may be used, the values that the spec allows for some of its choices."""
 
 STRATEGY = "strategy"
+CONSTRAINTS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+"""What a strategy that can aim leaves, as a fraction of the cost, where others come after it."""
+FIRST_CONSTRAINT = 0.6
 
 
 class RecipeSpace:
@@ -41,24 +47,25 @@ class RecipeSpace:
             )
             for name, pinned in pins.items()
         }
+        # In the registry's order, whatever order the spec names them in.
+        names = [name for name in registry.names() if name in self._choices]
+        self._combinations = {"+".join(chosen): chosen for chosen in sound_combinations(names)}
 
     def anchors(self) -> list[Recipe]:
-        """Gives the recipes to try first: each strategy as it is recommended."""
-        return [
-            self._recipe(name, {choice.name: choice.default for choice in choices})
-            for name, choices in self._choices.items()
-        ]
+        """Gives the recipes to try first: each combination as it is recommended, short ones first.
+
+        Those of one step come in the order in which the spec names them.
+        """
+        alone = [(name,) for name in self._choices]
+        together = [chosen for chosen in self._combinations.values() if len(chosen) > 1]
+        return [self._recipe(chosen, self._defaults(chosen)) for chosen in (*alone, *together)]
 
     def draw(self, trial: Trial) -> Recipe:
         """Draws one recipe."""
-        names = tuple(self._choices)
-        name = str(trial.suggest_categorical(STRATEGY, names)) if len(names) > 1 else names[0]
-        drawn: dict[str, Value] = {}
-        for choice in self._choices[name]:
-            drawn[choice.name] = choice.default
-            if choice.is_active(drawn):
-                drawn[choice.name] = _draw(trial, f"{name}.{choice.name}", choice)
-        return self._recipe(name, drawn)
+        names = tuple(self._combinations)
+        drawn = str(trial.suggest_categorical(STRATEGY, names)) if len(names) > 1 else names[0]
+        chosen = self._combinations[drawn]
+        return self._recipe(chosen, {name: self._draw(trial, name, chosen) for name in chosen})
 
     def parameters(self, recipe: Recipe) -> dict[str, tuple[Value, BaseDistribution]] | None:
         """Gives a recipe as the sampler's parameters; None if this space does not hold it.
@@ -66,23 +73,81 @@ class RecipeSpace:
         A study whose pins were never changed holds all its recipes; the check keeps a table that
         was written by another version from confusing the sampler.
         """
-        if len(recipe) != 1 or recipe[0].strategy not in self._choices:
+        combination = "+".join(step.strategy for step in recipe)
+        if combination not in self._combinations:
             return None
-        name, values = recipe[0].strategy, recipe[0].choices_dict
+        named: dict[str, tuple[Value, BaseDistribution]] = {}
+        for step in recipe:
+            found = self._parameters_of(step, self._combinations[combination])
+            if found is None:
+                return None
+            named |= found
+        if len(self._combinations) > 1:
+            named[STRATEGY] = (combination, CategoricalDistribution(tuple(self._combinations)))
+        return named
+
+    def _parameters_of(
+        self, step: Step, chosen: tuple[str, ...]
+    ) -> dict[str, tuple[Value, BaseDistribution]] | None:
+        name, values = step.strategy, without_constraint(step).choices_dict
         choices = {choice.name: choice for choice in self._choices[name]}
         if not all(key in choices and choices[key].admits(value) for key, value in values.items()):
             return None
         if completed(registry.get(name), values) != values:
             return None
-        named = {
+        own = step.choices_dict.get(CONSTRAINT)
+        if (own in CONSTRAINTS) != _needs_constraint(name, chosen):
+            return None
+        named: dict[str, tuple[Value, BaseDistribution]] = {
             f"{name}.{key}": (value, _distribution(choices[key])) for key, value in values.items()
         }
-        if len(self._choices) > 1:
-            named[STRATEGY] = (name, CategoricalDistribution(tuple(self._choices)))
+        if own is not None:
+            named[f"{name}.{CONSTRAINT}"] = (own, CategoricalDistribution(CONSTRAINTS))
         return named
 
-    def _recipe(self, name: str, drawn: Mapping[str, Value]) -> Recipe:
-        return (Step.of(name, active_choices(registry.get(name), drawn)),)
+    def _defaults(self, chosen: tuple[str, ...]) -> dict[str, dict[str, Value]]:
+        found: dict[str, dict[str, Value]] = {}
+        for name in chosen:
+            found[name] = {choice.name: choice.default for choice in self._choices[name]}
+            if _needs_constraint(name, chosen):
+                found[name][CONSTRAINT] = FIRST_CONSTRAINT
+        return found
+
+    def _draw(self, trial: Trial, name: str, chosen: tuple[str, ...]) -> dict[str, Value]:
+        drawn: dict[str, Value] = {}
+        for choice in self._choices[name]:
+            drawn[choice.name] = choice.default
+            if choice.is_active(drawn):
+                drawn[choice.name] = _draw(trial, f"{name}.{choice.name}", choice)
+        if _needs_constraint(name, chosen):
+            drawn[CONSTRAINT] = float(
+                trial.suggest_categorical(f"{name}.{CONSTRAINT}", CONSTRAINTS)
+            )
+        return drawn
+
+    def _recipe(self, chosen: tuple[str, ...], drawn: Mapping[str, Mapping[str, Value]]) -> Recipe:
+        steps = []
+        for name in chosen:
+            choices = active_choices(registry.get(name), drawn[name])
+            own = {key: value for key, value in drawn[name].items() if key == CONSTRAINT}
+            steps.append(Step.of(name, {**choices, **own}))
+        return tuple(steps)
+
+
+def sound_combinations(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Lists what may be combined of strategies given in the order in which they may follow."""
+    found = []
+    for size in range(1, len(names) + 1):
+        for chosen in combinations(names, size):
+            slots = [registry.get(name).slot for name in chosen]
+            if len(set(slots)) == len(slots):
+                found.append(chosen)
+    return found
+
+
+def _needs_constraint(name: str, chosen: tuple[str, ...]) -> bool:
+    """Tells whether a strategy's cost is chosen with it: where it can aim and is not the last."""
+    return registry.get(name).aims and name != chosen[-1]
 
 
 def _pinned(choice: Choice, values: Sequence[Value] | None) -> Choice:

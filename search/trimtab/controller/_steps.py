@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from trimtab.controller._baseline import Baseline
 from trimtab.controller._points import PointMaker
@@ -16,7 +17,7 @@ from trimtab.forge import (
 from trimtab.selection import Limits
 from trimtab_storage import NewArtifact, NewPoint, Store
 from trimtab_strategies import registry
-from trimtab_strategies.recipe import Step, to_plain
+from trimtab_strategies.recipe import Recipe, Step, to_plain
 from trimtab_workers.jobs import (
     LadderJob,
     Measurement,
@@ -29,6 +30,29 @@ from trimtab_workers.jobs import (
 Rungs = tuple[tuple[float, str], ...]
 """Pairs of a cost, as a fraction of the parent's, and the key of the model made at that cost."""
 
+CONSTRAINT = "constraint"
+AS_IT_COMES = 1.0
+"""The rung of a strategy that cannot aim at a cost."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """One step of a recipe on the model that the steps before it made.
+
+    ``before`` are those steps; ``rungs`` are the models that this one makes. All links of a recipe
+    but the last have one rung, which is the parent of the next.
+    """
+
+    parent: str
+    before: Recipe
+    step: Step
+    rungs: Rungs
+
+    @property
+    def choices(self) -> Step:
+        """The step without the cost that it is made at."""
+        return without_constraint(self.step)
+
 
 class Steps:
     """Knows of every step whether it is made, makes jobs of the missing ones and rows of results.
@@ -37,70 +61,98 @@ class Steps:
     """
 
     def __init__(self, store: Store, place: Place, baseline: Baseline, limits: Limits) -> None:
-        self._store, self._place, self._parent = store, place, baseline.key
+        self._store, self._place, self._baseline = store, place, baseline.key
         self._data = baseline.survey.data_fingerprint
         self._measurement = measurement_name(place.task.metric, self._data, "search")
         self._points = PointMaker(baseline.measurement, limits)
 
-    def rungs(self, step: Step, costs: Sequence[float]) -> Rungs:
-        """Names the models that a step makes at the given costs."""
-        return tuple((cost, self._model_key(step, cost)) for cost in costs)
+    def links(self, recipe: Recipe, costs: Sequence[float]) -> tuple[Link, ...]:
+        """Names the models that a recipe makes; its last step is made at all of the costs.
+
+        A step that says its own cost is made at that alone, and so is one that cannot aim.
+        """
+        links: list[Link] = []
+        parent = self._baseline
+        for place, step in enumerate(recipe):
+            wanted = costs if place == len(recipe) - 1 else ()
+            rungs = tuple((cost, self._key(parent, step, cost)) for cost in _costs(step, wanted))
+            links.append(Link(parent, tuple(recipe[:place]), step, rungs))
+            parent = rungs[0][1]
+        return tuple(links)
 
     def missing(self, rungs: Rungs) -> Rungs:
         """Gives the rungs that were not measured yet by anyone."""
         return tuple(rung for rung in rungs if self._measured(rung[1]) is None)
 
-    def statistics_key(self, step: Step) -> str | None:
+    def statistics_key(self, link: Link) -> str | None:
         """Names the statistics that a step starts from; None if its strategy needs none."""
-        if not registry.get(step.strategy).statistics_choices:
+        if not registry.get(link.step.strategy).statistics_choices:
             return None
-        return statistics_key(self._parent, self._data, step)
+        return statistics_key(link.parent, self._data, link.choices)
 
-    def statistics_job(self, step: Step, key: str) -> StatisticsJob:
+    def statistics_job(self, link: Link, key: str) -> StatisticsJob:
         """Gives the job that makes statistics."""
-        return StatisticsJob(self._place, self._parent, key, step.strategy, step.choices)
+        step = link.choices
+        return StatisticsJob(self._place, link.parent, key, step.strategy, step.choices)
 
-    def ladder_job(self, step: Step, rungs: Rungs) -> LadderJob:
+    def ladder_job(self, link: Link, rungs: Rungs) -> LadderJob:
         """Gives the job that makes and measures models."""
-        key = self.statistics_key(step)
-        return LadderJob(self._place, self._parent, key, step.strategy, step.choices, rungs)
+        key, step = self.statistics_key(link), link.choices
+        return LadderJob(self._place, link.parent, key, step.strategy, step.choices, rungs)
 
-    def statistics_row(self, step: Step, key: str, made: StatisticsResult) -> NewArtifact:
+    def statistics_row(self, link: Link, key: str, made: StatisticsResult) -> NewArtifact:
         """Gives the row of statistics that were just made."""
+        strategy = link.step.strategy
         return new_artifact(
-            key, "statistics", self._parent, [], step.strategy, made.stored, None, "", made.seconds
+            key, "statistics", link.parent, [], strategy, made.stored, None, "", made.seconds
         )
 
-    def model_row(self, step: Step, made: RungResult) -> NewArtifact:
+    def model_row(self, link: Link, made: RungResult) -> NewArtifact:
         """Gives the row of a model that was just made."""
         return new_artifact(
             made.key,
             "model",
-            self._parent,
-            to_plain([Step.of(step.strategy, made.choices)]),
-            step.strategy,
+            link.parent,
+            to_plain([*link.before, Step.of(link.step.strategy, made.choices)]),
+            link.step.strategy,
             made.stored,
             made.measurement,
             self._measurement,
             made.seconds,
-            **made.notes,
+            made.notes,
         )
 
-    def points(self, step: Step, rungs: Rungs, results: Sequence[RungResult]) -> list[NewPoint]:
-        """Gives the points of a ladder, of the rungs just made and of those made before."""
+    def points(self, link: Link, results: Sequence[RungResult]) -> list[NewPoint]:
+        """Gives the points of a recipe's last link: rungs just made and made before, all knobs."""
         made = {result.key: result.measurement for result in results}
         points = []
-        for cost, key in rungs:
+        for cost, key in link.rungs:
             measured = made.get(key) or self._measured(key)
             assert measured is not None, "a rung is either just made or measured before"
-            recipe = to_plain([step.with_choices(constraint=cost)])
-            points.append(self._points.point(key, recipe, measured))
+            recipe = to_plain([*link.before, _with_cost(link.step, cost)])
+            points += self._points.points(key, recipe, measured)
         return points
 
-    def _model_key(self, step: Step, cost: float) -> str:
-        choices = {**step.choices_dict, "constraint": cost}
-        return model_key(self._parent, self._data, step.strategy, choices)
+    def _key(self, parent: str, step: Step, cost: float) -> str:
+        return model_key(parent, self._data, step.strategy, _with_cost(step, cost).choices_dict)
 
     def _measured(self, key: str) -> Measurement | None:
         row = self._store.artifact(key)
         return None if row is None else stored_measurement(row, self._measurement)
+
+
+def without_constraint(step: Step) -> Step:
+    """Gives a step as its strategy is told it: the cost comes apart from the choices."""
+    choices = {name: value for name, value in step.choices if name != CONSTRAINT}
+    return Step.of(step.strategy, choices)
+
+
+def _costs(step: Step, wanted: Sequence[float]) -> Sequence[float]:
+    if not registry.get(step.strategy).aims:
+        return (AS_IT_COMES,)
+    own = step.choices_dict.get(CONSTRAINT)
+    return wanted if own is None else (float(own),)
+
+
+def _with_cost(step: Step, cost: float) -> Step:
+    return step.with_choices(constraint=cost) if registry.get(step.strategy).aims else step

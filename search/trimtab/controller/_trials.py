@@ -14,10 +14,10 @@ from trimtab.controller._runner import MAX_ATTEMPTS, POLL_S
 from trimtab.controller._sampler import Told, propose
 from trimtab.controller._session import Session
 from trimtab.controller._space import RecipeSpace
-from trimtab.controller._steps import Rungs, Steps
+from trimtab.controller._steps import CONSTRAINT, Link, Rungs, Steps, without_constraint
 from trimtab.forge import is_on_disk
 from trimtab.selection import RecipeScores, recipe_scores
-from trimtab_storage import InvalidValueError, PointRow, TrialRow, TrialState
+from trimtab_storage import InvalidValueError, NewArtifact, PointRow, TrialRow, TrialState
 from trimtab_strategies import registry
 from trimtab_strategies.base import completed
 from trimtab_strategies.recipe import Recipe, Step, describe, from_plain, stable_key, to_plain
@@ -33,17 +33,21 @@ N_EXTENDED = 2
 
 @dataclass(eq=False)
 class Run:
-    """A trial under way; ``is_extension`` adds rungs to one that is complete already."""
+    """A trial under way; ``is_extension`` adds rungs to one that is complete already.
+
+    ``awaits`` names what another trial is making, and ``makes`` what this one is.
+    """
 
     trial: TrialRow
     attempt: int
-    step: Step
-    rungs: Rungs
+    links: tuple[Link, ...]
     is_extension: bool = False
     restarts: int = 0
     ticket: int | None = None
     awaits: str | None = None
-    made_statistics: bool = False
+    makes: str | None = None
+    link: Link | None = None
+    n_made: int = 0
     started_s: float = field(default_factory=time.monotonic)
 
 
@@ -103,9 +107,8 @@ class TrialLoop:
             if trial is None:
                 return
             attempt = self._store.start_trial(self._lease, trial.id)
-            step = _step_of(trial)
-            rungs = self._steps.rungs(step, ladder(self._budget))
-            self._start(Run(trial, attempt, step, rungs))
+            links = self._steps.links(_recipe_of(trial), ladder(self._budget))
+            self._start(Run(trial, attempt, links))
             # Where all is reused nothing is ever waited for.
             self._session.tick()
 
@@ -162,10 +165,9 @@ class TrialLoop:
             if scores is not None
         )
         for *_, trial in ranked[:N_EXTENDED]:
-            step = _step_of(trial)
-            rungs = self._steps.rungs(step, (rung,))
-            if not measured.issuperset(key for _, key in rungs):
-                self._start(Run(trial, trial.attempts, step, rungs, is_extension=True))
+            links = self._steps.links(_recipe_of(trial), (rung,))
+            if not measured.issuperset(key for _, key in links[-1].rungs):
+                self._start(Run(trial, trial.attempts, links, is_extension=True))
 
     # The steps of one trial
 
@@ -176,22 +178,37 @@ class TrialLoop:
     def _advance(self, run: Run) -> None:
         """Sends out the next missing step, waits for one that is being made, or finishes."""
         run.awaits = None
-        missing = self._steps.missing(run.rungs)
-        key = self._steps.statistics_key(run.step)
-        if not missing:
+        if not self._steps.missing(run.links[-1].rungs):
             self._finish(run, [])
-        elif key is None or self._has_statistics(key):
-            job = self._steps.ladder_job(run.step, missing)
-            self._submit(run, job, f"{run.step.strategy} at {len(missing)} costs")
-        elif key in self._making:
-            run.awaits = key
-        else:
-            self._making.add(key)
-            job_of_statistics = self._steps.statistics_job(run.step, key)
-            self._submit(run, job_of_statistics, f"{run.step.strategy} statistics")
+            return
+        for link in run.links[:-1]:
+            if not self._has(link.rungs[0][1]):
+                self._make(run, link, link.rungs, link.rungs[0][1])
+                return
+        last = run.links[-1]
+        self._make(run, last, self._steps.missing(last.rungs), None)
 
-    def _has_statistics(self, key: str) -> bool:
-        """Tells whether statistics are on disk; damaged ones are dropped, so they are made anew."""
+    def _make(self, run: Run, link: Link, rungs: Rungs, key: str | None) -> None:
+        """Sends out a link, or its statistics; ``key`` names what others may want as well."""
+        statistics = self._steps.statistics_key(link)
+        needs_statistics = statistics is not None and not self._has(statistics)
+        wanted = statistics if needs_statistics else key
+        if wanted in self._making:
+            run.awaits = wanted
+            return
+        if wanted is not None:
+            self._making.add(wanted)
+        run.makes, run.link = wanted, link
+        name = link.step.strategy
+        if statistics is not None and needs_statistics:
+            job: Job = self._steps.statistics_job(link, statistics)
+            self._submit(run, job, f"{name} statistics")
+        else:
+            costs = f"{name} at {len(rungs)} costs" if len(rungs) > 1 else name
+            self._submit(run, self._steps.ladder_job(link, rungs), costs)
+
+    def _has(self, key: str) -> bool:
+        """Tells whether an artifact is on disk; a damaged one is dropped, so it is made anew."""
         row = self._store.artifact(key)
         if row is None or row.path is None:
             return False
@@ -219,15 +236,20 @@ class TrialLoop:
             self._session.tick()
             self._fail(run, outcome.failure)
         elif isinstance(outcome.value, StatisticsResult):
-            self._keep_statistics(run, outcome.value)
+            assert run.link is not None and run.makes is not None
+            made = self._steps.statistics_row(run.link, run.makes, outcome.value)
+            self._keep(run, made)
+        elif run.link is not run.links[-1]:
+            assert run.link is not None
+            self._keep(run, self._steps.model_row(run.link, outcome.value[0]))
         else:
             self._finish(run, outcome.value)
 
-    def _keep_statistics(self, run: Run, made: StatisticsResult) -> None:
-        key = self._steps.statistics_key(run.step)
-        assert key is not None
-        self._store.record_artifact(self._lease, self._steps.statistics_row(run.step, key, made))
-        run.made_statistics = True
+    def _keep(self, run: Run, made: NewArtifact) -> None:
+        """Records what later steps, of this trial and of others, start from."""
+        self._store.record_artifact(self._lease, made)
+        run.n_made += 1
+        key, run.makes = run.makes, None
         self._advance(run)
         self._wake(key)
 
@@ -239,15 +261,13 @@ class TrialLoop:
 
     def _finish(self, run: Run, results: Sequence[RungResult]) -> None:
         try:
-            points = self._steps.points(run.step, run.rungs, results)
+            points = self._steps.points(run.links[-1], results)
         except InvalidValueError as error:
             self._fail(run, Failure("error", str(error)))
             return
         self._active.remove(run)
-        artifacts = [self._steps.model_row(run.step, result) for result in results]
-        reused = len(run.rungs) - len(results)
-        if results and self._steps.statistics_key(run.step) and not run.made_statistics:
-            reused += 1
+        artifacts = [self._steps.model_row(run.links[-1], result) for result in results]
+        reused = self._n_reused(run, len(results))
         seconds = time.monotonic() - run.started_s
         if run.is_extension:
             self._store.update_trial_points(self._lease, run.trial.id, points, artifacts, seconds)
@@ -264,7 +284,16 @@ class TrialLoop:
             )
         self._session.reused += reused
         self._session.refresh_best()
-        drop_weights_off_frontiers(self._store, self._session.files)
+        in_use = {link.parent for other in self._active for link in other.links}
+        self._sound -= drop_weights_off_frontiers(self._store, self._session.files, in_use)
+
+    def _n_reused(self, run: Run, n_results: int) -> int:
+        """Counts the steps that had been made before, statistics included; of all that it needs."""
+        reused = len(run.links[-1].rungs) - n_results
+        if n_results:
+            needed = sum(self._steps.statistics_key(link) is not None for link in run.links)
+            reused += needed + len(run.links) - 1 - run.n_made
+        return reused
 
     def _fail(self, run: Run, failure: Failure) -> None:
         self._active.remove(run)
@@ -273,7 +302,7 @@ class TrialLoop:
         detail = {**event, "detail": failure.detail}
         self._store.log_event(self._session.study.id, "trial-failed", detail)
         if run.is_extension and failure.reason == "crashed" and run.restarts + 1 < MAX_ATTEMPTS:
-            again = Run(run.trial, run.attempt, run.step, run.rungs, True, run.restarts + 1)
+            again = Run(run.trial, run.attempt, run.links, True, run.restarts + 1)
             self._start(again)
         elif run.is_extension:
             self._session.reporter.note(f"trial {number} could not be extended ({reason})")
@@ -285,24 +314,31 @@ class TrialLoop:
             self._store.fail_trial(self._lease, run.trial.id, run.attempt, reason, seconds)
             shown = describe(run.trial.recipe)
             self._session.reporter.note(f"trial {number} ({shown}) failed: {reason}")
-        self._wake(self._steps.statistics_key(run.step))
+        self._wake(run.makes)
 
 
 def _by_recipe(points: Sequence[PointRow]) -> dict[Recipe, list[PointRow]]:
-    """Sorts points by the recipe whose ladder they are a rung of."""
+    """Sorts points by the recipe that they are a result of."""
     sorted_in: dict[Recipe, list[PointRow]] = {}
     for point in points:
-        recipe = tuple(_without_rung(step) for step in from_plain(point.recipe))
-        sorted_in.setdefault(recipe, []).append(point)
+        sorted_in.setdefault(_as_tried(from_plain(point.recipe)), []).append(point)
     return sorted_in
 
 
-def _step_of(trial: TrialRow) -> Step:
-    """Gives the one step of a trial, completed where an earlier version had fewer choices."""
-    (step,) = from_plain(trial.recipe)
-    return Step.of(step.strategy, completed(registry.get(step.strategy), step.choices_dict))
+def _recipe_of(trial: TrialRow) -> Recipe:
+    """Gives the steps of a trial, completed where an earlier version had fewer choices."""
+    return tuple(
+        Step.of(
+            step.strategy,
+            {
+                **completed(registry.get(step.strategy), without_constraint(step).choices_dict),
+                **{n: v for n, v in step.choices if n == CONSTRAINT},
+            },
+        )
+        for step in from_plain(trial.recipe)
+    )
 
 
-def _without_rung(step: Step) -> Step:
-    choices = {name: value for name, value in step.choices if name != "constraint"}
-    return Step.of(step.strategy, choices)
+def _as_tried(recipe: Recipe) -> Recipe:
+    """Takes the rung from a recipe of one step; in a longer one its cost was chosen with it."""
+    return tuple(map(without_constraint, recipe)) if len(recipe) == 1 else recipe

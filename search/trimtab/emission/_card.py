@@ -103,7 +103,7 @@ def _making(facts: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     return f"""## How it was made
 
-Recipe: `{describe(facts["recipe"])}`{_undone(facts.get("undone", []))}
+Recipe: `{describe(facts["recipe"], facts["knobs"])}`{_undone(facts.get("undone", []))}
 
 ```json
 {json.dumps(facts["recipe"], indent=1)}

@@ -81,7 +81,7 @@ def _measured(
     dense: NewPoint | PointRow | None,
 ) -> NewPoint:
     measured: Measurement = forge.run(
-        MeasureJob(forge.place, key, "certify"), "certifying on unseen rows"
+        MeasureJob(forge.place, key, "certify", knobs), "certifying on unseen rows"
     )
     reference = measured if dense is None else dense
     return NewPoint(

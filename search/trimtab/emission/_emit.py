@@ -12,6 +12,7 @@ from trimtab.emission._certify import Certificate
 from trimtab.emission._folder import verify_in_fresh_process, write_checkpoint
 from trimtab.emission._place import check_target, partial_folder, put_in_place
 from trimtab.forge import Forge
+from trimtab.frontier import non_dominated
 from trimtab.selection import Choice, Limits, is_feasible
 from trimtab_storage import PointRow, Store, StudyRow
 from trimtab_workers.jobs import Reference, ReferenceJob
@@ -57,14 +58,27 @@ def emit_checkpoint(
         forge.ensure(baseline_key)
         undone = forge.ensure(point.artifact_key).meta.get("undone", [])
         certificate = Certificate.measure(store, study, point, forge, max_drop)
-        reference = forge.run(ReferenceJob(forge.place, point.artifact_key), "storing logits")
+        job = ReferenceJob(forge.place, point.artifact_key, point.knobs)
+        reference = forge.run(job, "storing logits")
         facts = {**_facts(study, choice, certificate, reference), "undone": undone}
-        write_checkpoint(partial, forge.place, baseline_key, point, facts)
+        dial = _dial(store, study, point)
+        write_checkpoint(partial, forge.place, baseline_key, point, dial, facts)
         verify_in_fresh_process(partial)
         certificate.record(store, study.id)
         check_target(target, force)
         put_in_place(partial, target)
     return Emission(out, point, certificate)
+
+
+def _dial(store: Store, study: StudyRow, point: PointRow) -> list[PointRow]:
+    """Gives the settings of this artifact's knobs that no other beats, from cheap to dear.
+
+    The chosen one is among them, even where a query for other limits has chosen one that is beaten.
+    """
+    same = [p for p in store.points(study.id, "search") if p.artifact_key == point.artifact_key]
+    flags = non_dominated([p.drop for p in same], [p.flops for p in same])
+    kept = [p for p, stays in zip(same, flags, strict=True) if stays or p.id == point.id]
+    return sorted(kept, key=lambda p: (p.flops, p.drop))
 
 
 def _facts(

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from trimtab.emission._manifest import write_manifest
 from trimtab.errors import TrimtabError
 from trimtab_storage import PointRow
 from trimtab_storage.artifacts import OWNER_FILE
+from trimtab_strategies.records import is_records_file
 from trimtab_workers.jobs import Place
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -26,24 +28,34 @@ DIAL_COLUMNS = ("knobs", "metric", "drop", "flops", "flops_ratio", "params")
 
 
 def write_checkpoint(
-    folder: Path, place: Place, baseline_key: str, point: PointRow, facts: dict[str, Any]
+    folder: Path,
+    place: Place,
+    baseline_key: str,
+    point: PointRow,
+    dial: Sequence[PointRow],
+    facts: dict[str, Any],
 ) -> None:
-    """Fills a checkpoint's folder; the manifest comes last, over everything else."""
+    """Fills a checkpoint's folder; the manifest comes last, over everything else.
+
+    ``dial`` are the settings that the checkpoint can be set to; it is set to ``point``.
+    """
     source, dense = place.files.path(point.artifact_key), place.files.path(baseline_key)
     shutil.copyfile(source / WEIGHTS, folder / WEIGHTS)
-    dial = {name: getattr(point, name) for name in DIAL_COLUMNS}
+    settings = [{name: getattr(row, name) for name in DIAL_COLUMNS} for row in dial]
     config = json.loads((source / CONFIG).read_text())
-    config |= {"auto_map": AUTO_MAP, "operating_points": [dial]}
+    config |= {"auto_map": AUTO_MAP, "knobs": point.knobs, "operating_points": settings}
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     for file in sorted(dense.iterdir()):
-        if file.name not in (WEIGHTS, CONFIG, OWNER_FILE):
+        # Records say how long rows are, and of what class: nobody gets that with a checkpoint.
+        if file.name not in (WEIGHTS, CONFIG, OWNER_FILE) and not is_records_file(file.name):
             shutil.copyfile(file, folder / file.name)
     for file in modelling_code():
         shutil.copyfile(file, folder / file.name)
     with (folder / "frontier.csv").open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(DIAL_COLUMNS)
-        writer.writerow({**dial, "knobs": json.dumps(point.knobs)}.values())
+        for row in settings:
+            writer.writerow({**row, "knobs": json.dumps(row["knobs"])}.values())
     (folder / "README.md").write_text(model_card(facts, config), encoding="utf-8")
     write_manifest(folder, {**facts, "tensors": _tensor_shapes(folder / WEIGHTS)})
 

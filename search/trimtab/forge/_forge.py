@@ -21,6 +21,7 @@ from trimtab_workers.jobs import (
     StatisticsResult,
 )
 
+FLOPS_SLACK = 1e-3
 RunJob = Callable[[Job, str], Any]
 
 
@@ -136,11 +137,15 @@ class Forge:
 
 
 def _differences(known: Measurement, now: Measurement) -> list[str]:
-    """Tells what a rebuilt model has otherwise; one sample more or less may be told right."""
+    """Tells what a rebuilt model has otherwise; one sample more or less may be told right.
+
+    Costs that depend on the rows may differ as well, by a token more or less here and there.
+    """
+    slack = {"flops": FLOPS_SLACK * known.flops if known.settings else 0.0}
     changed = [
         f"{name} {getattr(known, name):,.0f} then, {getattr(now, name):,.0f} now"
         for name in ("flops", "params", "n")
-        if getattr(known, name) != getattr(now, name)
+        if abs(getattr(known, name) - getattr(now, name)) > slack.get(name, 0.0)
     ]
     # Also false for nan. A little more than a sample, as fractions are not exact.
     if not abs(known.metric - now.metric) * known.n <= 1 + 1e-6:

@@ -13,7 +13,7 @@ from trimtab_strategies.recipe import Step, stable_key
 from trimtab_workers.jobs import Survey
 from trimtab_workers.task import Finetune, Task
 
-BASELINE_VERSION = 1
+BASELINE_VERSION = 2
 """Raised when loading, converting or fine-tuning comes to give another dense model."""
 
 

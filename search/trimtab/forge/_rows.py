@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -36,7 +36,7 @@ def new_artifact(
     measurement: Measurement | None,
     name: str,
     seconds: float,
-    **notes: Any,
+    notes: Mapping[str, Any] | None = None,
 ) -> NewArtifact:
     """Builds the row of an artifact that was just saved."""
     measured = {} if measurement is None else {name: asdict(measurement)}
@@ -49,7 +49,7 @@ def new_artifact(
         path=stored.path,
         sha256=stored.sha256,
         size_bytes=stored.size_bytes,
-        meta={"measured": measured, **notes},
+        meta={**(notes or {}), "measured": measured},
         seconds=seconds,
     )
 

@@ -20,7 +20,13 @@ from trimtab.spec._planned import check_word
 from trimtab.spec._strategies import StrategyEntry, parse_entry
 from trimtab.spec._words import show
 from trimtab.spec.errors import FieldError
-from trimtab.spec.references import Surroundings, settle_dataset, settle_model, settle_path
+from trimtab.spec.references import (
+    Surroundings,
+    settle_dataset,
+    settle_model,
+    settle_path,
+    settle_text_file,
+)
 from trimtab.spec.units import Drop, Duration, Flops
 
 _NUMBER = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?"
@@ -78,8 +84,15 @@ def _settled(settle: Callable[[str, Surroundings], str]) -> PlainValidator:
     return PlainValidator(check, json_schema_input_type=str)
 
 
+def _named_file(value: Any) -> Any:
+    if not isinstance(value, str | Path):
+        raise FieldError(f"must be a file, but got {show(value)}")
+    return value
+
+
 ModelField = Annotated[str, _settled(settle_model)]
 DatasetField = Annotated[str, _settled(settle_dataset)]
+TextFileField = Annotated[str, _settled(settle_text_file), BeforeValidator(_named_file)]
 PathField = Annotated[str, _settled(settle_path)]
 
 

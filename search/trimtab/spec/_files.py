@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from trimtab.spec._words import did_you_mean, listing, show, show_path
 from trimtab.spec.errors import FieldError, KeyPath, SpecError
-from trimtab.spec.references import is_hub_id, locate_model
+from trimtab.spec.references import LINES_SUFFIX, is_hub_id, locate_model
 
 if TYPE_CHECKING:
     from trimtab.spec._model import Spec
@@ -38,7 +38,7 @@ def check_files(spec: Spec) -> list[SpecError]:
     """
     headers: dict[str, list[str]] = {}
     errors = list(_check_model(spec))
-    for part in ("train", "validation"):
+    for part in ("train", "validation", "unlabeled"):
         try:
             names = _read_header(spec, part)
         except FieldError as fault:
@@ -90,21 +90,27 @@ def _no_weights(shown: str, others: list[str]) -> FieldError:
 def _read_header(spec: Spec, part: str) -> list[str] | None:
     """Gives the columns of a file; None where they cannot be known cheaply."""
     source = getattr(spec.task, part)
-    if source.path is None:
-        if not is_hub_id(source.dataset) and not Path(source.dataset).is_dir():
-            raise FieldError(
-                f"must be a dataset's folder, but {show_path(source.dataset)} is not there",
-                at=("dataset",),
-            )
+    if source is None:
         return None
-    path = Path(source.path)
+    path = source if isinstance(source, str) else source.path
+    if path is not None:
+        return _header_of(Path(path))
+    if not is_hub_id(source.dataset) and not Path(source.dataset).is_dir():
+        raise FieldError(
+            f"must be a dataset's folder, but {show_path(source.dataset)} is not there",
+            at=("dataset",),
+        )
+    return None
+
+
+def _header_of(path: Path) -> list[str] | None:
     if not path.is_file():
         there = "is not a file" if path.exists() else "is not there"
-        raise FieldError(f"must be a file, but {show_path(source.path)} {there}")
+        raise FieldError(f"must be a file, but {show_path(path)} {there}")
     return None if path.suffix.lower() == ".parquet" else _columns_of(path)
 
 
-def _columns_of(path: Path) -> list[str]:
+def _columns_of(path: Path) -> list[str] | None:
     try:
         with path.open("rb") as stream:
             start = stream.read(_HEADER_BYTES)
@@ -122,6 +128,8 @@ def _columns_of(path: Path) -> list[str]:
             f"must be text in UTF-8, but {show_path(path)} is not", "save the file as UTF-8"
         ) from None
     suffix = path.suffix.lower()
+    if suffix == LINES_SUFFIX:
+        return None
     if suffix == ".jsonl":
         return _jsonl_columns(text, path)
     if suffix == ".tsv":
@@ -143,15 +151,20 @@ def _jsonl_columns(text: str, path: Path) -> list[str]:
 
 
 def _check_columns(spec: Spec, headers: dict[str, list[str]]) -> Iterator[SpecError]:
-    wanted: list[tuple[KeyPath, str]] = [(("task", "label"), spec.task.label)]
-    wanted += [(("task", "text", index), name) for index, name in enumerate(spec.task.text)]
-    for path, column in wanted:
-        for part, names in headers.items():
-            if column not in names:
-                yield spec.error(
-                    f"must be a column of `{part}`, which has {listing(names)}, "
-                    f"but got {show(column)}",
-                    path,
-                    did_you_mean(column, names),
-                )
-                break
+    labelled = {part: names for part, names in headers.items() if part != "unlabeled"}
+    yield from _check_column(spec, ("task", "label"), spec.task.label, labelled)
+    for index, name in enumerate(spec.task.text):
+        yield from _check_column(spec, ("task", "text", index), name, headers)
+
+
+def _check_column(
+    spec: Spec, path: KeyPath, column: str, headers: dict[str, list[str]]
+) -> Iterator[SpecError]:
+    for part, names in headers.items():
+        if column not in names:
+            yield spec.error(
+                f"must be a column of `{part}`, which has {listing(names)}, but got {show(column)}",
+                path,
+                did_you_mean(column, names),
+            )
+            return

@@ -204,11 +204,11 @@ def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _drop_local_paths(plain: dict[str, Any]) -> None:
     """Takes out the model's and the data's absolute paths: in a loaded spec, all local ones are."""
     places = [(plain, "model")]
-    for part in ("train", "validation"):
-        rows = plain["task"][part]
+    for part in ("train", "validation", "unlabeled"):
+        rows = plain["task"].get(part)
         places.append((rows, "dataset") if isinstance(rows, dict) else (plain["task"], part))
     for mapping, key in places:
-        if os.path.isabs(mapping[key]):
+        if os.path.isabs(mapping.get(key, "")):
             del mapping[key]
 
 

@@ -14,15 +14,11 @@ from trimtab.spec.errors import FieldError, KeyPath
 PLANNED_WORDS = {
     "kind": frozenset({"regression", "language-modeling"}),
     "metric": frozenset({"pearson", "spearman", "perplexity"}),
-    "strategy": frozenset({"ltp", "acc", "early_exit"}),
+    "strategy": frozenset({"int8"}),
 }
 
 PLANNED_KEYS: dict[KeyPath, tuple[str, str]] = {
     ("budget", "latency"): ("latency budgets are not built yet", "give `flops: 40%`"),
-    ("task", "unlabeled"): (
-        "`unlabeled` is only used by `early_exit`, which is not built yet",
-        "remove it",
-    ),
 }
 
 

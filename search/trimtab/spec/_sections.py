@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     ValidationInfo,
+    WithJsonSchema,
     model_serializer,
     model_validator,
 )
@@ -26,6 +27,7 @@ from trimtab.spec._fields import (
     Number,
     Strategies,
     Text,
+    TextFileField,
     TimeField,
     around,
     duration_between,
@@ -34,9 +36,9 @@ from trimtab.spec._fields import (
     words,
 )
 from trimtab.spec._strategies import every_strategy
-from trimtab.spec._words import show
+from trimtab.spec._words import listing, show
 from trimtab.spec.errors import FieldError
-from trimtab.spec.references import DATA_SUFFIXES, settle_file
+from trimtab.spec.references import DATA_SUFFIXES, LINES_SUFFIX, TEXT_SUFFIXES, settle_file
 from trimtab.spec.units import Drop, Duration
 
 Kind = Literal["classification"]
@@ -113,6 +115,11 @@ def _ends_with(suffixes: tuple[str, ...]) -> str:
     return rf"\.({'|'.join(any_case)})$"
 
 
+Unlabeled = Annotated[
+    TextFileField, WithJsonSchema({"type": "string", "pattern": _ends_with(TEXT_SUFFIXES)})
+]
+
+
 def _rows(default_split: str) -> BeforeValidator:
     """Reads a file's path, or a mapping whose split is by default that of the field."""
 
@@ -149,6 +156,11 @@ class Task(Section):
     validation: Annotated[DataReference, _rows("validation")] = Field(
         description="Rows to judge on, at least 100: one half decides, the other certifies."
     )
+    unlabeled: Unlabeled | None = Field(
+        default=None,
+        description="More text for training exits: a .txt file of one text a line, or a table "
+        "with the columns of `text`.",
+    )
     text: Columns = Field(default=("text",), description="One or two columns of text.")
     label: Text = Field(default="label", description="The column of the label.")
     metric: Annotated[Metric, words("metric", get_args(Metric))] = Field(
@@ -172,6 +184,24 @@ class Task(Section):
             raise FieldError(
                 "must be other rows than `train`, or every figure would flatter",
                 at=("validation",),
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_unlabeled(self) -> Self:
+        if self.unlabeled is None:
+            return self
+        if self.unlabeled == self.validation.path:
+            raise FieldError(
+                "must be other rows than `validation`, or every figure would flatter",
+                at=("unlabeled",),
+            )
+        if len(self.text) > 1 and self.unlabeled.lower().endswith(LINES_SUFFIX):
+            raise FieldError(
+                "must be a table where `text` has two columns, but got one text a line "
+                f"({show(LINES_SUFFIX)})",
+                f"give a file of type {listing(DATA_SUFFIXES)}",
+                at=("unlabeled",),
             )
         return self
 

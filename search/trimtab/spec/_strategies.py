@@ -146,3 +146,10 @@ def _pointless(
                     at=(strategy, name),
                     at_key=True,
                 )
+        for other, excluded in declared[name].unless:
+            if pins.get(other) == (excluded,):
+                yield FieldError(
+                    f"must be left out here: it does not exist where `{other}` is {show(excluded)}",
+                    at=(strategy, name),
+                    at_key=True,
+                )

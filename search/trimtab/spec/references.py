@@ -16,6 +16,8 @@ from trimtab.spec._words import did_you_mean, listing, show, show_path
 from trimtab.spec.errors import FieldError
 
 DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+LINES_SUFFIX = ".txt"
+TEXT_SUFFIXES = (LINES_SUFFIX, *DATA_SUFFIXES)
 PACKAGE_PREFIX = "package:"
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?!\Z)")
@@ -59,14 +61,18 @@ def settle_file(text: str, around: Surroundings) -> str:
     Raises:
         FieldError: for URLs and other extensions.
     """
-    path = settle_path(text, around)
-    suffix = Path(path).suffix
-    if suffix.lower() not in DATA_SUFFIXES:
-        raise FieldError(
-            f"must be a file of type {listing(DATA_SUFFIXES)}, but got {show(text)}",
-            did_you_mean(suffix, DATA_SUFFIXES) or "for a dataset write `{dataset: …, split: …}`",
-        )
-    return path
+    return _settle_typed(
+        text, around, DATA_SUFFIXES, "for a dataset write `{dataset: …, split: …}`"
+    )
+
+
+def settle_text_file(text: str, around: Surroundings) -> str:
+    """Settles a file of text without labels: an absolute path with a known extension.
+
+    Raises:
+        FieldError: for URLs and other extensions.
+    """
+    return _settle_typed(text, around, TEXT_SUFFIXES, "a `.txt` file has one text a line")
 
 
 def settle_path(text: str, around: Surroundings) -> str:
@@ -111,6 +117,19 @@ def package_folder(name: str) -> Path | None:
         return None
     locations = list(found.submodule_search_locations or ()) if found else []
     return Path(locations[0]) if locations else None
+
+
+def _settle_typed(
+    text: str, around: Surroundings, suffixes: tuple[str, ...], otherwise: str
+) -> str:
+    path = settle_path(text, around)
+    suffix = Path(path).suffix
+    if suffix.lower() not in suffixes:
+        raise FieldError(
+            f"must be a file of type {listing(suffixes)}, but got {show(text)}",
+            did_you_mean(suffix, suffixes) or otherwise,
+        )
+    return path
 
 
 def _settle_folder(text: str, around: Surroundings, what: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from trimtab_strategies.acc._cost import acc_total_macs
 from trimtab_strategies.base import (
     Calibration,
     Choice,
@@ -53,11 +52,17 @@ class AccStrategy(Strategy):
     slot: ClassVar[Slot] = "tokens"
     statistics_choices: ClassVar[tuple[str, ...]] = ("calibration",)
 
+    def passes(self, choices: Mapping[str, Value]) -> float:
+        """Each epoch goes forward and back once over every row."""
+        return 3.0 * int(choices["epochs"])
+
     def reach(self, shape: EncoderShape, histogram: LengthHistogram) -> CostRange:
         """From the first token alone behind the first layer's attention, up to every token.
 
         The lower end holds where the first layer has heads; one without lets nothing go.
         """
+        from trimtab_strategies.acc._cost import acc_total_macs  # numpy
+
         macs = acc_total_macs(shape, [1.0] * shape.n_layers, histogram, scale=0.0)
         low = FLOPS_PER_MAC * macs / histogram.n
         return CostRange(low, mean_flops(shape, histogram))

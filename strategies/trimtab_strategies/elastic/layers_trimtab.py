@@ -180,8 +180,11 @@ class ElasticLayer(nn.Module):
         if mask is not None:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         probabilities = torch.softmax(scores, dim=-1)
-        weights = probabilities.new_ones(batch, length) if asking is None else asking.to(scores)
-        received = (weights[:, None, None, :] @ probabilities).sum(dim=(1, 2)) / self.n_heads
+        if asking is None:
+            received = probabilities.flatten(1, 2).sum(dim=1) / self.n_heads
+        else:
+            weights = asking.to(scores)[:, None, None, :]
+            received = (weights @ probabilities).sum(dim=(1, 2)) / self.n_heads
         kept = functional.dropout(probabilities, self.attention_dropout, self.training)
         return (kept @ value).transpose(1, 2).reshape(batch, length, -1), received
 

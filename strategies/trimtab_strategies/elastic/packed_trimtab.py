@@ -99,12 +99,12 @@ def _run_layer(
     knobs: dict[str, object],
 ) -> None:
     rows = tokens.rows
-    parts = layer.asked(rows)
+    asked: torch.Tensor = layer.qkv(rows)
     if rule is None or layer.n_heads == 0:
-        context = _context(layer, tokens, parts)
+        context = _context(layer, tokens, asked)
         tokens.rows = layer.fed_forward(layer.attended(rows, context))
         return
-    context, kept = _context_and_kept(layer, index, tokens, parts, rule, scale_of(rule, knobs))
+    context, kept = _context_and_kept(layer, index, tokens, asked, rule, scale_of(rule, knobs))
     if rule.placement == "ltp":
         tokens.rows = layer.attended(rows, context)
         tokens.let_go(kept)
@@ -114,12 +114,10 @@ def _run_layer(
         tokens.rows = layer.fed_forward(layer.attended(tokens.rows, context))
 
 
-def _context(
-    layer: ElasticLayer, tokens: PackedTokens, parts: tuple[torch.Tensor, ...]
-) -> torch.Tensor:
+def _context(layer: ElasticLayer, tokens: PackedTokens, asked: torch.Tensor) -> torch.Tensor:
     found = []
     for group in tokens.groups:
-        query, key, value = (group.pad(part[group.rows]) for part in parts)
+        query, key, value = group.pad(asked[group.rows]).tensor_split(3, dim=-1)
         found.append(group.pack(layer.attend(query, key, value, _mask(tokens.live_in(group)))))
     return _joined(found)
 
@@ -128,13 +126,13 @@ def _context_and_kept(
     layer: ElasticLayer,
     index: int,
     tokens: PackedTokens,
-    parts: tuple[torch.Tensor, ...],
+    asked: torch.Tensor,
     rule: TokenRule,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     found, kept = [], []
     for group in tokens.groups:
-        query, key, value = (group.pad(part[group.rows]) for part in parts)
+        query, key, value = group.pad(asked[group.rows]).tensor_split(3, dim=-1)
         live = tokens.live_in(group)
         context, received = layer.attend_and_weigh(query, key, value, _mask(live), live)
         there = torch.ones_like(received, dtype=torch.bool) if live is None else live

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from trimtab_strategies.base import (
@@ -31,14 +30,7 @@ if TYPE_CHECKING:
     from trimtab_strategies.elastic import TrimtabForSequenceClassification
 
 _LEARNED = (("thresholds", "learned"),)
-
-
-@dataclass(frozen=True)
-class _TrainingChoice(Choice):
-    """A choice that exists wherever weights are trained: ``requires`` can name one value only."""
-
-    def is_active(self, choices: Mapping[str, Value]) -> bool:
-        return choices.get("thresholds") != "manual"
+_UNTRAINED = (("thresholds", "manual"),)
 
 
 class LtpStrategy(Strategy):
@@ -111,17 +103,28 @@ class LtpStrategy(Strategy):
             values=(1, 2, 3, 5),
             requires=_LEARNED,
         ),
-        _TrainingChoice(
+        Choice(
             "hard_epochs",
             1,
             "passes over the training rows with hard masks, thresholds held",
             values=(0, 1, 2),
+            unless=_UNTRAINED,
         ),
-        _TrainingChoice(
-            "lr", 2e-5, "peak learning rate of the weights", low=5e-6, high=1e-4, log=True
+        Choice(
+            "lr",
+            2e-5,
+            "peak learning rate of the weights",
+            low=5e-6,
+            high=1e-4,
+            log=True,
+            unless=_UNTRAINED,
         ),
     )
     slot: ClassVar[Slot] = "tokens"
+
+    def passes(self, choices: Mapping[str, Value]) -> float:
+        """Each epoch goes forward and back once over every row."""
+        return 3.0 * (int(choices.get("soft_epochs", 0)) + int(choices.get("hard_epochs", 0)))
 
     def reach(self, shape: EncoderShape, histogram: LengthHistogram) -> CostRange:
         """From the first token alone behind the first layer's attention, up to every token.

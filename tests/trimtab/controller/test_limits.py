@@ -6,6 +6,7 @@ import pytest
 
 from trimtab.controller import budget_ratio, finetune_of, limits_of, task_of
 from trimtab.selection import Limits
+from trimtab_workers.task import DataSource
 
 
 @pytest.mark.parametrize(
@@ -28,9 +29,14 @@ def test_budget_may_be_a_share_or_absolute(bench: Any) -> None:
 
 def test_task_and_finetuning_carry_all_that_workers_need(bench: Any) -> None:
     spec = bench.spec(
-        task__metric="f1", search__seed=7, finetune={"epochs": 3, "lr": 1e-3, "batch_size": 8}
+        task__metric="f1",
+        task__unlabeled="more.txt",
+        search__seed=7,
+        finetune={"epochs": 3, "lr": 1e-3, "batch_size": 8},
     )
     task = task_of(spec)
+    assert task.unlabeled == DataSource(path=str(bench.folder / "more.txt"))
+    assert task_of(bench.spec()).unlabeled is None
     assert task.train.path == str(bench.folder / "train.tsv")
     assert task.validation.path == str(bench.folder / "dev.tsv")
     assert (task.text, task.label, task.metric) == (("text",), "label", "f1")

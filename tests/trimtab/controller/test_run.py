@@ -393,8 +393,8 @@ def test_baseline_whose_files_are_gone_is_made_again(bench: Any, fake: Any) -> N
 @pytest.mark.parametrize("kind", ["baseline", "statistics"])
 @pytest.mark.parametrize("damage", ["edited", "gone", "swapped"])
 def test_damaged_files_are_made_again(bench: Any, fake: Any, kind: str, damage: str) -> None:
-    spec = bench.spec(search__strategies=[{"fisher": {"calibration": 512}}])
-    bench.run(fake(), spec)
+    pins = {"calibration": 512, "importance": "predictions"}
+    bench.run(fake(), bench.spec(search__strategies=[{"fisher": pins}]))
     row = next(row for row in bench.store.kept_artifacts() if row.kind == kind)
     folder = bench.store.artifact_root / row.path
     if damage == "edited":
@@ -407,8 +407,7 @@ def test_damaged_files_are_made_again(bench: Any, fake: Any, kind: str, damage: 
         shutil.rmtree(folder)
         shutil.copytree(bench.store.artifact_root / other.path, folder)
     executor = fake()
-    more = bench.spec(search__strategies=[{"fisher": {"calibration": 512}}], search__trials=6)
-    bench.run(executor, more)
+    bench.run(executor, bench.spec(search__strategies=[{"fisher": pins}], search__trials=6))
     assert executor.count(BaselineJob) == (kind == "baseline")
     assert executor.count(StatisticsJob) == (kind == "statistics")
     assert (folder / "model.safetensors").read_text() == row.key, "its own files are back"

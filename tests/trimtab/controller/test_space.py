@@ -140,6 +140,7 @@ class Shrink(Strategy):
 
     name, version, summary = "shrink", 1, "for tests"
     choices = (Choice("tuning", "a", "how", values=("a", "b")),)
+    slot = "units"
 
     def reach(self, shape, histogram):  # type: ignore[no-untyped-def]
         raise AssertionError("not asked here")
@@ -162,3 +163,31 @@ def test_several_strategies_share_one_space(monkeypatch: pytest.MonkeyPatch) -> 
     for recipe in found:
         told = space.parameters(recipe)
         assert told is not None and told["strategy"][0] == recipe[0].strategy
+
+
+def test_combinations_take_one_strategy_for_each_thing_that_goes() -> None:
+    space = RecipeSpace(dict.fromkeys(reversed(registry.names()), {}), 5000)
+    anchors = [tuple(step.strategy for step in recipe) for recipe in space.anchors()]
+    assert anchors[:4] == [("early_exit",), ("acc",), ("ltp",), ("fisher",)], "as the spec has them"
+    assert len(anchors) == len(set(anchors)) == 11
+    assert ("fisher", "ltp", "early_exit") in anchors and ("ltp", "acc") not in anchors
+    found = drawn(space, 200)
+    assert {tuple(step.strategy for step in recipe) for recipe in found} == set(anchors)
+    for recipe in [*found, *space.anchors()]:
+        told = space.parameters(recipe)
+        assert told is not None and told["strategy"][0] == "+".join(s.strategy for s in recipe)
+        constraint = recipe[0].choices_dict.get("constraint")
+        is_first_of_more = recipe[0].strategy == "fisher" and len(recipe) > 1
+        assert (constraint is not None) == is_first_of_more
+        assert all(0.2 < step.choices_dict.get("constraint", 0.5) < 0.9 for step in recipe)
+
+
+def test_recipes_of_another_form_are_not_told_to_the_sampler() -> None:
+    space = RecipeSpace(dict.fromkeys(registry.names(), {}), 5000)
+    by_names = {tuple(s.strategy for s in recipe): recipe for recipe in space.anchors()}
+    fisher, exits = by_names[("fisher", "early_exit")]
+    assert space.parameters((fisher, exits)) is not None
+    assert space.parameters((exits, fisher)) is None
+    assert space.parameters((fisher,)) is None, "alone it is made at many costs"
+    assert space.parameters((fisher.with_choices(constraint=0.123), exits)) is None
+    assert space.parameters((by_names[("fisher",)][0], exits)) is None

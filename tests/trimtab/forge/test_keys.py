@@ -154,6 +154,7 @@ def test_order_of_choices_does_not_matter() -> None:
 def test_names_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     """They lie in users' databases: with other names all work there would be done again."""
     monkeypatch.setattr(type(registry.get("fisher")), "version", 1)
+    monkeypatch.setattr(_keys, "BASELINE_VERSION", 1)
     assert model_key("p1", "d1", "fisher", CHOICES) == "d1d3046afc641a8828a01ca1fb1efc88"
     assert statistics_key("p1", "d1", STEP) == "a59cd42a230b72cae5e047dee32c81f6"
     assert baseline_key(SURVEY, TASK, Finetune()) == "2cfeb649802764417ccf84a76d22409e"

@@ -136,6 +136,39 @@ def test_large_file_is_read_at_its_beginning_only(spec_folder: Path, write_spec:
     assert _messages(write_spec()) == []
 
 
+def test_unlabeled_text_that_is_not_there(spec_folder: Path, write_spec: Any) -> None:
+    path, shown = write_spec(task__unlabeled="more.txt"), _cut(str(spec_folder / "more.txt"))
+    line = path.read_text().split("\n").index('  "unlabeled": "more.txt"') + 1
+    assert _only(path) == (
+        f"{path}:{line}:16: `unlabeled` must be a file, but `{shown}` is not there\n"
+        '    "unlabeled": "more.txt"\n'
+        "                 ^"
+    )
+    (spec_folder / "more.txt").mkdir()
+    assert "is not a file" in _only(path)
+
+
+@pytest.mark.parametrize("name", ["more.txt", "more.TXT"])
+def test_unlabeled_lines_have_no_columns(spec_folder: Path, write_spec: Any, name: str) -> None:
+    path = write_spec(task__unlabeled=name)
+    (spec_folder / name).write_text("one\ttext\nanother, text\n")
+    assert _messages(path) == []
+    (spec_folder / name).write_text("\n  \n")
+    assert "`unlabeled` must have rows, but" in _only(path)
+    (spec_folder / name).write_bytes(b"caf\xe9\n")
+    assert "`unlabeled` must be text in UTF-8" in _only(path)
+
+
+def test_unlabeled_table_has_the_text_and_needs_no_label(
+    spec_folder: Path, write_spec: Any
+) -> None:
+    (spec_folder / "more.csv").write_text("sentence\nx\n")
+    path = write_spec(task__unlabeled="more.csv")
+    assert _messages(path) == []
+    (spec_folder / "more.csv").write_text("label,text\n1,x\n")
+    assert "`text[0]` must be a column of `unlabeled`, which has `label`, `text`" in _only(path)
+
+
 def test_parquet_columns_are_not_looked_at(spec_folder: Path, write_spec: Any) -> None:
     (spec_folder / "data" / "a.parquet").write_bytes(b"PAR1")
     assert _messages(write_spec(task__train="data/a.parquet")) == []

@@ -20,6 +20,7 @@ from trimtab.spec import (
     StrategyEntry,
     changed_fields,
 )
+from trimtab_strategies import registry
 
 EXAMPLE = """\
 name: reviews
@@ -28,6 +29,7 @@ task:
   kind: classification
   train: data/train.tsv
   validation: {dataset: ./folder, config: en}
+  unlabeled: data/more.jsonl
   text: [sentence, other]
   label: label
   metric: f1
@@ -55,6 +57,7 @@ def test_every_field_arrives(tmp_path: Path) -> None:
     assert spec.task.train.path == str(tmp_path / "data/train.tsv")
     assert spec.task.validation.dataset == str(tmp_path / "folder")
     assert (spec.task.validation.config, spec.task.validation.split) == ("en", "validation")
+    assert spec.task.unlabeled == str(tmp_path / "data/more.jsonl")
     assert (spec.task.text, spec.task.metric) == (("sentence", "other"), "f1")
     assert spec.finetune.lr == 1.0
     assert spec.budget.flops == Flops(absolute=1.2e9)
@@ -73,8 +76,9 @@ def test_defaults(mapping: dict[str, Any], tmp_path: Path) -> None:
         "accuracy",
         128,
     )
+    assert spec.task.unlabeled is None and "unlabeled" not in spec.to_plain()["task"]
     assert spec.max_drop == Drop(absolute=0.01)
-    assert [entry.name for entry in spec.search.strategies] == ["fisher"]
+    assert [entry.name for entry in spec.search.strategies] == list(registry.names())
     assert (spec.search.trials, spec.search.seed) == (40, 0)
     assert (spec.workers.executor, spec.workers.count, spec.workers.address) == ("ray", 1, None)
     assert spec.output == str(tmp_path / "runs/reviews")
@@ -96,11 +100,13 @@ def test_plain_values_are_json_and_make_an_equal_spec(tmp_path: Path) -> None:
 
 
 def test_python_values_do_as_well_as_text(mapping: dict[str, Any]) -> None:
+    mapping["task"]["unlabeled"] = "more.txt"
     by_text = Spec.from_mapping(mapping)
     mapping["budget"] = {"flops": Flops(ratio=0.4)}
     mapping["max_drop"] = Drop(absolute=0.01)
     mapping["model"] = Path("bert")
     mapping["task"]["train"] = Path("data/train.tsv")
+    mapping["task"]["unlabeled"] = Path("more.txt")
     mapping["task"]["text"] = "sentence"
     assert Spec.from_mapping(mapping) == by_text
 
@@ -125,6 +131,7 @@ ALLOWED_CHANGES: list[tuple[str, Any]] = [
     ("model", "./other"),
     ("task.train", "other.tsv"),
     ("task.validation", "other.jsonl"),
+    ("task.unlabeled", "more.txt"),
 ]
 REFUSED_CHANGES: list[tuple[str, Any]] = [
     ("name", "other"),
@@ -175,6 +182,7 @@ def test_a_study_does_not_go_on_after_this_change(
 
 def test_a_study_goes_on_in_another_folder(mapping: dict[str, Any], tmp_path: Path) -> None:
     mapping["task"]["validation"] = {"dataset": "./rows", "config": "en", "split": "dev"}
+    mapping["task"]["unlabeled"] = "more.txt"
     here, there = (Spec.from_mapping(mapping, folder=tmp_path / name) for name in ("a", "b"))
     assert here.identity() == there.identity()
     assert here.identity()["task"]["validation"] == {"config": "en", "split": "dev"}
@@ -233,6 +241,7 @@ STRANGE_VALUES: list[Any] = [
 def test_no_python_value_anywhere_ends_in_another_exception(
     mapping: dict[str, Any], value: Any
 ) -> None:
+    mapping["task"]["unlabeled"] = "more.txt"
     plain = Spec.from_mapping(mapping).to_plain()
     places = [(plain, key) for key in plain]
     places += [(plain[s], key) for s in plain if isinstance(plain[s], dict) for key in plain[s]]

@@ -13,7 +13,7 @@ from trimtab_workers.jobs._place import (
     Place,
     Stored,
     cpu_threads,
-    save_elastic,
+    save_measured,
 )
 from trimtab_workers.task import Finetune
 
@@ -42,7 +42,7 @@ class BaselineJob:
     threads: int | None = None
 
     def run(self, context: WorkerContext) -> BaselineResult:
-        """Loads, fine-tunes where needed, converts, saves with the tokenizer, measures."""
+        """Loads, fine-tunes where needed, converts, measures, saves with the tokenizer."""
         with cpu_threads(self.threads):
             return self._make(context)
 
@@ -77,13 +77,15 @@ class BaselineJob:
         model = to_elastic(stock)
         tokenizer = load_tokenizer(folder)
 
+        measurement, records = self.place.sweep(context, model, "search")
+
         def write(target: Path) -> None:
-            save_elastic(model, target)
+            save_measured(model, records, target)
             tokenizer.save_pretrained(target)
 
         return BaselineResult(
             stored=self.place.files.save(self.key, write),
-            measurement=self.place.measure(context, model, "search"),
+            measurement=measurement,
             finetuning=None if report is None else asdict(report),
             seconds=time.monotonic() - started,
         )

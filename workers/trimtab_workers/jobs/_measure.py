@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from trimtab_workers.executors import WorkerContext
 from trimtab_workers.jobs._place import Measurement, Place, Split
@@ -15,8 +17,9 @@ class MeasureJob:
     place: Place
     key: str
     split: Split
+    knobs: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, context: WorkerContext) -> Measurement:
-        """Gives the metric on the split and the static cost."""
+        """Gives the metric on the split and the cost, at one setting of the knobs."""
         model = self.place.elastic_model(context, self.key)
-        return self.place.measure(context, model, self.split)
+        return self.place.measure(context, model, self.split, self.knobs)

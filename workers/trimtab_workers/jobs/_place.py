@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from trimtab_workers.executors import WorkerContext
 from trimtab_workers.task import Task
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from trimtab_strategies.cost import LengthHistogram
     from trimtab_strategies.elastic import TrimtabConfig, TrimtabForSequenceClassification
-    from trimtab_workers.data import TaskData
+    from trimtab_strategies.records import Records
+    from trimtab_workers.data import Encoded, TaskData
 
 Split = Literal["search", "certify"]
 
@@ -45,8 +48,10 @@ class Files(Protocol):
 class Measurement:
     """One model measured on one split: the metric's value, and what a sample costs on average.
 
-    ``flops`` is static: the mean over the lengths of the whole validation file, the one workload
-    that every model of a study is priced on.
+    ``flops`` is the mean over the lengths of the whole validation file, the one workload that every
+    model of a study is priced on; where it depends on the rows, the share of their static cost
+    that was measured on this split, times that of the workload. ``settings`` are those of the
+    knobs with the ``metric`` and ``flops`` at each, the one of this measurement left out.
     """
 
     split: Split
@@ -54,6 +59,7 @@ class Measurement:
     n: int
     flops: float
     params: int
+    settings: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -96,15 +102,56 @@ class Place:
         return cast("TrimtabForSequenceClassification", context.cache["model"])
 
     def measure(
-        self, context: WorkerContext, model: TrimtabForSequenceClassification, split: Split
+        self,
+        context: WorkerContext,
+        model: TrimtabForSequenceClassification,
+        split: Split,
+        knobs: Mapping[str, Any] | None = None,
     ) -> Measurement:
-        """Evaluates a model on one half of the validation rows and prices it."""
+        """Evaluates a model on one half of the validation rows and prices it.
+
+        With ``knobs`` the model runs as its user will run it, at that one setting.
+        """
+        return self._measure(context, model, split, knobs)[0]
+
+    def sweep(
+        self, context: WorkerContext, model: TrimtabForSequenceClassification, split: Split
+    ) -> tuple[Measurement, dict[str, Records]]:
+        """Measures a model at every setting of its knobs, of which it may have none.
+
+        The records behind the settings come by the names of the files that they are to be kept in.
+        """
+        from trimtab_strategies.records import records_file
+        from trimtab_workers.sweeping import has_knobs, plain_records, sweep
+
+        rows, workload = self._rows(context, split), self.histogram(context)
+        if not has_knobs(model):
+            measurement, logits = self._measure(context, model, split)
+            records = plain_records(rows, logits, model.config.num_hidden_layers)
+            return measurement, {records_file({}): records}
+        found, by_file = sweep(model, rows, self.task.metric, workload, context.report)
+        plain, others = found[0], [asdict(setting) for setting in found[1:]]
+        params = model.num_parameters()
+        return (
+            Measurement(split, plain.metric, len(rows), plain.flops, params, others),
+            by_file,
+        )
+
+    def _measure(
+        self,
+        context: WorkerContext,
+        model: TrimtabForSequenceClassification,
+        split: Split,
+        knobs: Mapping[str, Any] | None = None,
+    ) -> tuple[Measurement, NDArray[Any]]:
+        """Gives the logits as well."""
         from trimtab_strategies.cost import mean_flops
         from trimtab_strategies.slicing import shape_of
         from trimtab_workers.evaluation import evaluate
+        from trimtab_workers.sweeping import flops_at, has_knobs
 
-        data = self.data(context)
-        rows = data.search if split == "search" else data.certify
+        rows, workload = self._rows(context, split), self.histogram(context)
+        model.config.knobs = dict(knobs or {})
         result = evaluate(
             model,
             rows,
@@ -113,8 +160,16 @@ class Place:
             device=model.device,
             progress=context.report,
         )
-        flops = mean_flops(shape_of(model.config), self.histogram(context))
-        return Measurement(split, result.metric, len(rows), flops, model.num_parameters())
+        if has_knobs(model):
+            flops = flops_at(model, rows, workload, progress=context.report)
+        else:
+            flops = mean_flops(shape_of(model.config), workload)
+        measured = Measurement(split, result.metric, len(rows), flops, model.num_parameters())
+        return measured, result.logits
+
+    def _rows(self, context: WorkerContext, split: Split) -> Encoded:
+        data = self.data(context)
+        return data.search if split == "search" else data.certify
 
 
 def load_elastic(folder: Path) -> TrimtabForSequenceClassification:
@@ -130,6 +185,7 @@ def load_elastic(folder: Path) -> TrimtabForSequenceClassification:
     from trimtab_workers._config import read_elastic_config
     from trimtab_workers._quiet import quiet_transformers
     from trimtab_workers._weights import check_room, weight_files
+    from trimtab_workers._words import listed
     from trimtab_workers.errors import ModelError
 
     declared = set(inspect.signature(TrimtabConfig).parameters) - {"kwargs"}
@@ -144,10 +200,15 @@ def load_elastic(folder: Path) -> TrimtabForSequenceClassification:
             trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # the report names them, and they are refused
         )
-    wrong = {name: keys for name, keys in info.items() if keys}
+    wrong = [
+        f"{name} {listed(sorted(map(str, keys)), most=3)}" for name, keys in info.items() if keys
+    ]
     if wrong:
-        raise ModelError(f"every weight of {folder} must find its place, but got {wrong}")
+        raise ModelError(
+            f"every weight of {folder} must find its place, but got {'; '.join(wrong)}"
+        )
     loaded: TrimtabForSequenceClassification = model.eval()
     return loaded
 
@@ -159,7 +220,21 @@ def _least_sizes(config: TrimtabConfig) -> dict[str, int]:
         "position embeddings": config.max_position_embeddings * width,
         "heads": sum(config.heads_per_layer) * config.head_dim * config.hidden_size,
         "feed-forward filters": sum(config.filters_per_layer) * config.hidden_size,
+        "exits": 0 if config.exits is None else _exits_size(config, config.exits),
     }
+
+
+def _exits_size(config: TrimtabConfig, exits: Mapping[str, Any]) -> int:
+    """Counts the weights of the exits' matrices; those on the classes count for `linear` only."""
+    wide = config.hidden_size * (2 if exits["read"] == "both" else 1)
+    width = int(exits["width"])
+    each = {
+        "linear": wide * config.num_labels,
+        "mlp": wide * width + width**2,
+        # narrowing; queries, keys and values; what comes out of attention; the dense layer
+        "attention": config.hidden_size * width + 5 * width**2,
+    }
+    return len(exits["layers"]) * int(each[exits["kind"]])
 
 
 @contextmanager
@@ -181,3 +256,12 @@ def save_elastic(model: TrimtabForSequenceClassification, folder: Path) -> None:
 
     with quiet_transformers():
         model.save_pretrained(folder)
+
+
+def save_measured(
+    model: TrimtabForSequenceClassification, records: Mapping[str, Records], folder: Path
+) -> None:
+    """Writes a model into a folder, and beside it what it was measured by."""
+    save_elastic(model, folder)
+    for name, taken in records.items():
+        taken.save(folder / name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from trimtab_workers.executors import WorkerContext
 from trimtab_workers.jobs._place import Place, load_elastic
@@ -27,6 +29,7 @@ class ReferenceJob:
 
     place: Place
     key: str
+    knobs: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, context: WorkerContext) -> Reference:
         """Gives eight sequences of growing length with their logits, one row at a time.
@@ -37,6 +40,7 @@ class ReferenceJob:
         import torch
 
         model = load_elastic(self.place.files.path(self.key))
+        model.config.knobs = dict(self.knobs)
         generator = torch.Generator().manual_seed(self.place.task.seed)
         longest = min(LONGEST, model.config.max_position_embeddings - 2)
         sequences, logits = [], []

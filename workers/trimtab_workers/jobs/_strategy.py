@@ -6,12 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trimtab_strategies import registry
-from trimtab_strategies.base import Calibration, Value, Variant
+from trimtab_strategies.base import Calibration, MakeBatches, Value, Variant
 from trimtab_workers.executors import WorkerContext
-from trimtab_workers.jobs._place import Measurement, Place, Stored, save_elastic
+from trimtab_workers.jobs._place import Measurement, Place, Stored, save_measured
+
+if TYPE_CHECKING:
+    from trimtab_workers.data import Encoded
 
 STATISTICS_FILE = "statistics.safetensors"
 
@@ -108,8 +111,12 @@ class LadderJob:
     def _keep(
         self, context: WorkerContext, key: str, variant: Variant, started: float
     ) -> RungResult:
-        stored = self.place.files.save(key, lambda folder: save_elastic(variant.model, folder))
-        measurement = self.place.measure(context, variant.model, "search")
+        measurement, records = self.place.sweep(context, variant.model, "search")
+
+        def write(folder: Path) -> None:
+            save_measured(variant.model, records, folder)
+
+        stored = self.place.files.save(key, write)
         seconds = time.monotonic() - started
         return RungResult(
             key, dict(variant.choices), stored, measurement, dict(variant.notes), seconds
@@ -118,18 +125,29 @@ class LadderJob:
 
 def calibration_of(place: Place, context: WorkerContext, model: Any) -> Calibration:
     """Gives a strategy its view of the training rows: one seeded order, batches by length."""
+    data = place.data(context)
+    more = data.unlabeled
+    return Calibration(
+        len(data.train),
+        place.histogram(context),
+        _batches_of(data.train, place.task.seed, model),
+        n_unlabeled=0 if more is None else len(more),
+        unlabeled=None if more is None else _batches_of(more, place.task.seed, model),
+    )
+
+
+def _batches_of(every: Encoded, seed: int, model: Any) -> MakeBatches:
     import numpy as np
 
     from trimtab_workers.batching import collate, length_sorted_batches
 
-    train = place.data(context).train
-    order = np.random.default_rng(place.task.seed).permutation(len(train))
+    order = np.random.default_rng(seed).permutation(len(every))
 
     def batches(stop: int, batch_size: int, start: int = 0) -> Sequence[dict[str, Any]]:
-        rows = train.select(order[start:stop])
+        rows = every.select(order[start:stop])
         return [
             collate(rows, indices, model.config.pad_token_id, model.device)
             for indices in length_sorted_batches(rows, batch_size)
         ]
 
-    return Calibration(len(train), place.histogram(context), batches)
+    return batches

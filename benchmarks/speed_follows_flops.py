@@ -1,0 +1,272 @@
+"""Do models that let go of tokens or samples get faster as their FLOPs say?
+
+Learned token pruning (LTP), attention context contribution (ACC), early exits, and Magic Pyramid
+(LTP and exits at once) on the encoder as it is, set by their own knobs to half and to a quarter of
+the dense encoder's FLOPs; against the stock transformers model (SDPA) on the same length-sorted
+batches, which are padded to their own longest row only. Nothing is trained, since a time does not
+ask who is right: thresholds rise in a straight line, shares are equal, and exits have random
+weights, centred and scaled so that some samples are sure and others are not at every exit.
+
+FLOPs are the exact mean over the very rows that are timed, by replaying one recorded pass: tokens
+left after each layer, the exit where each sample leaves, and every exit read on the way. The last
+layer of our model runs for the first token only, which alone is read; the FLOPs of neither side
+take that into account. All models take turns batch by batch, so that a change of the machine's
+speed meets them all.
+
+The figures are the worst configuration's ratio of latencies divided by its ratio of FLOPs. At batch
+1, exits are timed on short texts, and token pruning on texts of at least 100 tokens, at half the
+FLOPs; rows at a quarter are measured beside them.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import _paragraphs
+import numpy as np
+from _paragraphs import Batch
+
+from trimtab_strategies.cost import Placement
+
+WORST_OF = "(latency ratio) / (FLOPs ratio), batch 32, worst of LTP, ACC, exits and Magic Pyramid"
+BENCHMARKS = [
+    {"name": "speed-follows-flops-half", "goal": 1.10, "unit": WORST_OF, "better": "lower"},
+    {"name": "speed-follows-flops-quarter", "goal": 1.20, "unit": WORST_OF, "better": "lower"},
+    {
+        "name": "speed-follows-flops-one",
+        "goal": 1.25,
+        "unit": "(latency ratio) / (FLOPs ratio), batch 1, worst of exits (short texts) and of LTP "
+        "and ACC (texts of at least 100 tokens)",
+        "better": "lower",
+    },
+]
+BATCH_SIZE, ROWS, ROWS_ONE, ROUNDS = 32, 640, 128, 5
+LEAST_LONG = 100
+HALF, QUARTER = 0.5, 0.25
+NEAR_ENOUGH = 0.003
+EXIT_WIDTH = 128
+BASELINE = "stock transformers BERT, SDPA, unpadded by length-sorting, same batches, same run"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A model with its knobs set, and its FLOPs on the rows that it is timed on."""
+
+    name: str
+    share: float
+    model: Any
+    flops_ratio: float
+
+
+Maker = Callable[[Any, Sequence[Batch], float], Configuration]
+
+
+def run(seed: int) -> dict[str, dict[str, Any]]:
+    """Gives the three figures and, as rows, each configuration's ratios and times."""
+    short = _paragraphs.short_rows(seed, ROWS)
+    few = (short[0], short[1].select(np.arange(min(ROWS_ONE, len(short[1])))))
+    long = _paragraphs.long_rows(seed, ROWS_ONE, LEAST_LONG)
+    rows = _measure(*short, BATCH_SIZE, (ltp, acc, exits, magic_pyramid))
+    ones = _measure(*few, 1, (exits,)) + _measure(*long, 1, (ltp, acc))
+    return {
+        "speed-follows-flops-half": _figure(rows, HALF, seed),
+        "speed-follows-flops-quarter": _figure(rows, QUARTER, seed),
+        "speed-follows-flops-one": {**_figure(ones, HALF, seed), "rows": ones},
+    }
+
+
+def _figure(rows: list[dict[str, Any]], share: float, seed: int) -> dict[str, Any]:
+    own = [row for row in rows if row["share"] == share]
+    worst = max(row["quotient"] for row in own)
+    return {"figure": worst, "baseline": BASELINE, "seeds": [seed], "rows": own}
+
+
+def _measure(source: str, texts: Any, size: int, makers: Sequence[Maker]) -> list[dict[str, Any]]:
+    stock, dense = _paragraphs.models()
+    to_count = _paragraphs.batches_by_length(texts, BATCH_SIZE)  # FLOPs do not depend on batches
+    made = [make(dense, to_count, share) for share in (HALF, QUARTER) for make in makers]
+    batches = _paragraphs.batches_by_length(texts, size)
+    contestants = {f"{one.name} {one.share}": (one.model, batches) for one in made}
+    seconds = _paragraphs.take_turns({"stock": (stock, batches), **contestants}, ROUNDS)
+    about = {"texts": source, "mean_tokens": float(texts.lengths.mean()), "batch_size": size}
+    return [
+        {**_row(one, seconds["stock"], times), **about}
+        for one, times in zip(made, list(seconds.values())[1:], strict=True)
+    ]
+
+
+def _row(one: Configuration, stock: list[float], ours: list[float]) -> dict[str, Any]:
+    latency = statistics.median(second / first for first, second in zip(stock, ours, strict=True))
+    return {
+        "configuration": one.name,
+        "share": one.share,
+        "latency_ratio": latency,
+        "flops_ratio": one.flops_ratio,
+        "quotient": latency / one.flops_ratio,
+        "knobs": one.model.config.knobs,
+        "stock_s": stock,
+        "ours_s": ours,
+    }
+
+
+# Configurations
+
+
+def ltp(dense: Any, batches: Sequence[Batch], share: float) -> Configuration:
+    """Sets one factor on thresholds that rise in a straight line."""
+    model = _with_thresholds(dense)
+    ratio = _set_scale(model, batches, share, "delta_scale", 0.0, 10.0)
+    return Configuration("LTP", share, model, ratio)
+
+
+def acc(dense: Any, batches: Sequence[Batch], share: float) -> Configuration:
+    """Sets the one share of its tokens that every layer keeps."""
+    shares = [1.0] * dense.config.num_hidden_layers
+    model = _copied(dense, token_rule={"kind": "share", "shares": shares})
+    ratio = _set_scale(model, batches, share, "alpha_sc", 1.0, 0.0)
+    return Configuration("ACC", share, model, ratio)
+
+
+def exits(dense: Any, batches: Sequence[Batch], share: float) -> Configuration:
+    """Sets how sure a sample must be to leave."""
+    model = _with_exits(dense, batches)
+    return Configuration("exits", share, model, _set_tau(model, batches, share))
+
+
+def magic_pyramid(dense: Any, batches: Sequence[Batch], share: float) -> Configuration:
+    """Lets thresholds and exits save about the same: the root of the share each."""
+    pruned = _with_thresholds(dense)
+    _set_scale(pruned, batches, share**0.5, "delta_scale", 0.0, 10.0)
+    model = _with_exits(pruned, batches)
+    return Configuration("Magic Pyramid", share, model, _set_tau(model, batches, share))
+
+
+def _with_thresholds(dense: Any) -> Any:
+    import torch
+
+    from trimtab_strategies.ltp._thresholds import linear_thresholds
+
+    rule = {"kind": "threshold", "normaliser": "fixed", "reference_length": 128}
+    model = _copied(dense, token_rule=rule)
+    model.token_rule.base.copy_(torch.tensor(linear_thresholds(0.01, len(model.layers))))
+    return model
+
+
+def _with_exits(model: Any, batches: Sequence[Batch]) -> Any:
+    """Copies a model, with a random exit behind every layer but the last, centred and scaled."""
+    import torch
+
+    layers = list(range(model.config.num_hidden_layers - 1))
+    settings = {"layers": layers, "kind": "mlp", "read": "mean", "width": EXIT_WIDTH}
+    torch.manual_seed(0)
+    child = _copied(model, exits=settings)
+    said = _recorded(child, batches).exit_logits
+    for place, head in enumerate(child.exits):
+        centre = said[:, place].mean(axis=0)
+        factor = _middling_factor(said[:, place] - centre)
+        with torch.no_grad():
+            head.out.bias -= torch.from_numpy(centre).to(head.out.bias)
+            head.out.weight *= factor
+            head.out.bias *= factor
+    return child
+
+
+def _middling_factor(logits: Any) -> float:
+    """Finds what to multiply logits by so that half of the samples are surer than one half."""
+    from trimtab_strategies.replay import uncertainty
+
+    def median_at(factor: float) -> float:
+        return float(np.median(uncertainty(logits * factor)))
+
+    return _bisected(median_at, 0.0, 1e4, 0.5)
+
+
+def _copied(model: Any, **settings: Any) -> Any:
+    """Copies a model, with a token rule or exits beside what it has, and in eval mode."""
+    from trimtab_strategies.elastic import TrimtabConfig, TrimtabForSequenceClassification
+
+    config = TrimtabConfig.from_dict({**model.config.to_dict(), **settings})
+    child = TrimtabForSequenceClassification(config)
+    loaded = child.load_state_dict(model.state_dict(), strict=False)  # what is new stays as drawn
+    assert not loaded.unexpected_keys
+    return child.eval()
+
+
+# Knobs
+
+
+def _set_scale(
+    model: Any, batches: Sequence[Batch], share: float, knob: str, dear: float, cheap: float
+) -> float:
+    """Sets a token rule's knob between two ends so that FLOPs come to a share; gives the share."""
+
+    def ratio_at(scale: float) -> float:
+        model.config.knobs[knob] = scale
+        return float(_flops_ratios(model, _recorded(model, batches))[:, -1].mean())
+
+    model.config.knobs[knob] = _bisected(ratio_at, dear, cheap, share)
+    return ratio_at(model.config.knobs[knob])
+
+
+def _set_tau(model: Any, batches: Sequence[Batch], share: float) -> float:
+    """Sets ``tau`` to where the replayed curve is nearest to a share of the FLOPs; gives it."""
+    from trimtab_strategies.replay import leaves_by_entropy, sweep_entropy, uncertainty
+
+    records = _recorded(model, batches)
+    ratios, unsure = _flops_ratios(model, records), uncertainty(records.exit_logits)
+    curve = sweep_entropy(unsure, ratios[:, :, None])
+    at = int(np.abs(curve.sums[:, 0] / len(ratios) - share).argmin())
+    # Between two settings the outcome is the lower one's, and rounding cannot change it.
+    model.config.knobs["tau"] = tau = float(curve.settings[at : at + 2].mean())
+    return float(ratios[np.arange(len(ratios)), leaves_by_entropy(unsure, tau)].mean())
+
+
+def _bisected(value_at: Callable[[float], float], high: float, low: float, wanted: float) -> float:
+    """Finds where a falling function is near a value; ``high`` and ``low`` are where it is so."""
+    for _ in range(25):
+        middle = (high + low) / 2
+        value = value_at(middle)
+        if abs(value - wanted) < NEAR_ENOUGH:
+            break
+        high, low = (middle, low) if value > wanted else (high, middle)
+    return middle
+
+
+def _flops_ratios(model: Any, records: Any) -> Any:
+    """Gives what each sample costs, [N, E+1], for leaving at each exit or at the end.
+
+    In units of the dense encoder's mean FLOPs on the same rows.
+    """
+    from trimtab_strategies.cost import FLOPS_PER_MAC, LengthHistogram, exit_macs, mean_flops
+    from trimtab_strategies.replay import leaving_macs
+    from trimtab_strategies.slicing import shape_of
+
+    shape, n_classes = shape_of(model.config), model.num_labels
+    one_exit = partial(exit_macs, "mlp", "mean", shape.hidden_size, EXIT_WIDTH, n_classes)
+    placement: Placement = "ltp" if model.token_rule is None else model.token_rule.placement
+    macs = leaving_macs(shape, records, placement, one_exit)
+    dense = mean_flops(shape, LengthHistogram.from_lengths(records.lengths))
+    return FLOPS_PER_MAC * macs / dense
+
+
+def _recorded(model: Any, batches: Sequence[Batch]) -> Any:
+    from trimtab_strategies.records import Records
+
+    traces = [model.trace(**batch) for batch in batches]
+
+    def joined(part: str, kind: type) -> Any:
+        return np.concatenate([getattr(trace, part).numpy().astype(kind) for trace in traces])
+
+    lengths = joined("lengths", np.int64)
+    return Records(
+        lengths,
+        joined("kept", np.int64),
+        tuple((model.config.exits or {"layers": ()})["layers"]),
+        joined("exit_logits", np.float64),
+        joined("logits", np.float64),
+        np.zeros_like(lengths),
+    )
