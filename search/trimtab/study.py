@@ -18,6 +18,7 @@ from trimtab_storage import PointRow, Reader, Store, StudyRow, TrialRow
 if TYPE_CHECKING:
     import pandas
 
+    from trimtab.by_length import ByLength
     from trimtab.controller import Reporter, RunResult
     from trimtab.emission import Emission
     from trimtab.query import Quantity
@@ -67,6 +68,31 @@ class Study:
         judged = limits or self.limits()
         found = self.frontier_points(limits, cost)
         return points_frame([replace(p, feasible=is_feasible(p, judged)) for p in found])
+
+    def by_length(
+        self,
+        *,
+        max_drop: Quantity | None = None,
+        max_flops: Quantity | None = None,
+        max_latency: Quantity | None = None,
+    ) -> pandas.DataFrame:
+        """Gives the cost and the drop of the frontier's points among short and long texts.
+
+        The arguments are those of :meth:`frontier`. There is one line for each point and bucket of
+        length: texts of ``low`` to ``high`` tokens, ``n`` of them; ``flops_ratio`` is a share of
+        what the baseline costs on these very texts. Of points whose records were not kept there
+        is none; where the baseline's were not, ``drop`` is missing.
+
+        Raises:
+            InputError: if the baseline's files are gone, or latency is limited, but none was
+                measured.
+            UnitError: if a limit cannot be read.
+        """
+        from trimtab.by_length import by_length_frame
+
+        return by_length_frame(
+            self.points_by_length(self.read_limits(max_drop, max_flops, max_latency))
+        )
 
     def trials(self) -> pandas.DataFrame:
         """Gives every trial with its recipe, state and reason."""
@@ -177,6 +203,18 @@ class Study:
             check_latency(self.points())
         with self._reader() as reader:
             return reader.frontier(self._row(reader).id, cost, **vars(chosen))
+
+    def points_by_length(self, limits: Limits | None = None) -> ByLength:
+        """Gives the frontier, or the part of it within limits, by length of text.
+
+        Raises:
+            InputError: if the baseline's files are gone.
+        """
+        from trimtab.by_length import by_length_of
+
+        points = self.frontier_points(limits)
+        with self._reader() as reader:
+            return by_length_of(reader, self._row(reader), points)
 
     def trial_rows(self) -> list[TrialRow]:
         """Gives all trials by number."""

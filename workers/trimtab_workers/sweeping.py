@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab_strategies.cost import FLOPS_PER_MAC, LengthHistogram, mean_flops
+from trimtab_strategies.cost import LengthHistogram, mean_flops, total_macs
 from trimtab_strategies.outcomes import Pricing, outcome_at
 from trimtab_strategies.records import Records, records_file
 from trimtab_strategies.replay import (
@@ -162,7 +162,7 @@ def flops_at(
     """Gives the mean FLOPs of a model on rows, at the knobs that it has."""
     records, pricing = record(model, encoded, progress=progress), _pricing(model)
     macs, _ = outcome_at(pricing, records, model.config.knobs)
-    return int(macs.sum()) * _flops_per_mac(pricing, records, workload)
+    return float(_flops(np.asarray(macs.sum()), pricing, records, workload))
 
 
 def _pricing(model: TrimtabForSequenceClassification) -> Pricing:
@@ -181,7 +181,7 @@ class _AtScale:
     ) -> None:
         self._records, self._metric, self._pricing = records, metric, _pricing(model)
         self._knobs = dict(model.config.knobs)
-        self._flops_per_mac = _flops_per_mac(self._pricing, records, workload)
+        self._workload = workload
         self._labelled = np.bincount(records.labels, minlength=model.num_labels)
         self._every = list(range(len(records.exit_layers)))
 
@@ -234,18 +234,21 @@ class _AtScale:
     def _measured(self, sums: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         right, said = np.split(sums[:, 1:], 2, axis=1)
         values = metric_of_counts(self._metric, right, said, self._labelled)
-        return sums[:, 0] * self._flops_per_mac, values
+        return _flops(sums[:, 0], self._pricing, self._records, self._workload), values
 
 
-def _flops_per_mac(pricing: Pricing, records: Records, workload: LengthHistogram) -> float:
+def _flops(
+    macs: NDArray[Any], pricing: Pricing, records: Records, workload: LengthHistogram
+) -> NDArray[np.float64]:
     """Turns MACs summed over the rows into mean FLOPs of the workload.
 
     Budgets are shares of what the dense model costs on the workload, all of the validation file.
     The rows are half of it, and by chance a little shorter or longer: so what is measured is the
-    share of the rows' own static cost, times the workload's.
+    share of the rows' own static cost, times the workload's. A model that keeps everything costs
+    its static cost to the last bit, so that it ties with the model that it was made from.
     """
-    ours = mean_flops(pricing.shape, LengthHistogram.from_lengths(records.lengths.tolist()))
-    return FLOPS_PER_MAC / len(records.lengths) * mean_flops(pricing.shape, workload) / ours
+    static = total_macs(pricing.shape, LengthHistogram.from_lengths(records.lengths.tolist()))
+    return np.asarray(macs / static * mean_flops(pricing.shape, workload))
 
 
 def subsets(n_exits: int) -> list[list[int]]:

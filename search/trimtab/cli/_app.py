@@ -169,16 +169,22 @@ def frontier(
     max_drop: MaxDrop = None,
     max_flops: MaxFlops = None,
     max_latency: MaxLatency = None,
+    by_length: Annotated[
+        bool, typer.Option("--by-length", help="Show FLOPs and drop for short to long texts.")
+    ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> None:
     """Show the points that no other beats, or those of them within other limits."""
+    from trimtab.cli._lengths import show_by_length
     from trimtab.cli._show import frontier_plain, print_csv, show_study_frontier
 
     found = find_study(study, db)
     limits = found.read_limits(max_drop, max_flops, max_latency)
-    if as_json:
+    if by_length:
+        show_by_length(found, limits, cost, "json" if as_json else "csv" if as_csv else "table")
+    elif as_json:
         print_json(frontier_plain(found, limits, cost))
     elif as_csv:
         print_csv(found, limits, cost)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ COSTS = ("flops", "latency")
 
 def frontier_plain(study: Study, limits: Limits | None, cost: str) -> dict[str, Any]:
     """Gives a frontier as ``frontier --json`` does."""
-    _check_cost(cost)
+    check_cost(cost)
     judged = limits or study.limits()
     baseline = study.row().baseline or {}
     names = ("metric", "flops", "params", "latency_ms")
@@ -50,12 +50,17 @@ def frontier_plain(study: Study, limits: Limits | None, cost: str) -> dict[str, 
 
 def print_csv(study: Study, limits: Limits | None, cost: str) -> None:
     """Prints a frontier as CSV on stdout; what is not a text or a number is written as JSON."""
+    found = frontier_plain(study, limits, cost)["points"]
+    put_csv(POINT_FIELDS, [{**point, "recipe": describe(point["recipe"])} for point in found])
+
+
+def put_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows as CSV on stdout, with a head; what is None is left empty."""
     drawn = StringIO()
     writer = csv.writer(drawn, lineterminator="\n")
-    writer.writerow(POINT_FIELDS)
-    for point in frontier_plain(study, limits, cost)["points"]:
-        shown = {**point, "recipe": describe(point["recipe"])}
-        writer.writerow([_cell(shown[name]) for name in POINT_FIELDS])
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row[name]) for name in columns])
     put(drawn.getvalue())
 
 
@@ -65,7 +70,7 @@ def _cell(value: Any) -> Any:
 
 def show_study_frontier(study: Study, limits: Limits | None, cost: str) -> None:
     """Prints a frontier, with what is best and what to relax if nothing meets the limits."""
-    _check_cost(cost)
+    check_cost(cost)
     row, judged = study.row(), limits or study.limits()
     every = study.points()
     if not every or row.baseline is None:
@@ -201,7 +206,7 @@ def draw(study: Study, out: Path, cost: str) -> None:
     """Writes a picture of a study's frontier."""
     from trimtab.plots import plot_frontier
 
-    _check_cost(cost)
+    check_cost(cost)
     row, every = study.row(), study.points()
     if not every or row.baseline is None:
         raise NothingFinishedError(f"study {study.name!r} has no measured points yet")
@@ -222,6 +227,11 @@ def draw(study: Study, out: Path, cost: str) -> None:
         raise InputError(str(error)) from error
 
 
-def _check_cost(cost: str) -> None:
+def check_cost(cost: str) -> None:
+    """Checks that there is such a cost.
+
+    Raises:
+        InputError: if there is none.
+    """
     if cost not in COSTS:
         raise InputError(f"--cost must be one of {', '.join(COSTS)}, but got {cost!r}")

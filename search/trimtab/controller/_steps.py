@@ -64,6 +64,7 @@ class Steps:
         self._store, self._place, self._baseline = store, place, baseline.key
         self._data = baseline.survey.data_fingerprint
         self._measurement = measurement_name(place.task.metric, self._data, "search")
+        self._baseline_measurement = baseline.measurement
         self._points = PointMaker(baseline.measurement, limits)
 
     def links(self, recipe: Recipe, costs: Sequence[float]) -> tuple[Link, ...]:
@@ -125,13 +126,27 @@ class Steps:
     def points(self, link: Link, results: Sequence[RungResult]) -> list[NewPoint]:
         """Gives the points of a recipe's last link: rungs just made and made before, all knobs."""
         made = {result.key: result.measurement for result in results}
+        parent = self._of_parent(link.parent)
         points = []
         for cost, key in link.rungs:
             measured = made.get(key) or self._measured(key)
             assert measured is not None, "a rung is either just made or measured before"
             recipe = to_plain([*link.before, _with_cost(link.step, cost)])
-            points += self._points.points(key, recipe, measured)
+            found = self._points.points(key, recipe, measured)
+            points += [point for point in found if (point.metric, point.flops) not in parent]
         return points
+
+    def _of_parent(self, key: str) -> set[tuple[float, float]]:
+        """Gives metric and FLOPs at all settings of a model, by which a child may tie with it.
+
+        Exits that nobody leaves at, and rules that keep everything, would put every such child
+        beside its parent on the frontier, with its weights.
+        """
+        known = self._baseline_measurement if key == self._baseline else self._measured(key)
+        if known is None:
+            return set()
+        settings = {(setting["metric"], setting["flops"]) for setting in known.settings}
+        return {(known.metric, known.flops), *settings}
 
     def _key(self, parent: str, step: Step, cost: float) -> str:
         return model_key(parent, self._data, step.strategy, _with_cost(step, cost).choices_dict)

@@ -164,8 +164,9 @@ class TrialLoop:
             for trial, scores in scored
             if scores is not None
         )
-        for *_, trial in ranked[:N_EXTENDED]:
-            links = self._steps.links(_recipe_of(trial), (rung,))
+        chains = [(t, self._steps.links(_recipe_of(t), (rung,))) for *_, t in ranked]
+        aiming = [(t, links) for t, links in chains if links[-1].rungs[0][0] == rung]
+        for trial, links in aiming[:N_EXTENDED]:
             if not measured.issuperset(key for _, key in links[-1].rungs):
                 self._start(Run(trial, trial.attempts, links, is_extension=True))
 
@@ -234,6 +235,9 @@ class TrialLoop:
         if outcome.failure is not None:
             # Whoever wants to stop may have hit the job; that is not the trial's fault.
             self._session.tick()
+            if self._lost_its_parent(run):
+                self._advance(run)
+                return
             self._fail(run, outcome.failure)
         elif isinstance(outcome.value, StatisticsResult):
             assert run.link is not None and run.makes is not None
@@ -244,6 +248,18 @@ class TrialLoop:
             self._keep(run, self._steps.model_row(run.link, outcome.value[0]))
         else:
             self._finish(run, outcome.value)
+
+    def _lost_its_parent(self, run: Run) -> bool:
+        """Tells whether another study has taken away what a job was to start from; not for ever."""
+        if run.link is None or run.restarts + 1 >= MAX_ATTEMPTS:
+            return False
+        self._sound.discard(run.link.parent)
+        if run.link.before == () or self._has(run.link.parent):
+            return False
+        run.restarts += 1
+        self._making.discard(run.makes or "")
+        run.makes = None
+        return True
 
     def _keep(self, run: Run, made: NewArtifact) -> None:
         """Records what later steps, of this trial and of others, start from."""

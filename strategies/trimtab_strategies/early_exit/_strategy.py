@@ -81,7 +81,7 @@ class EarlyExitStrategy(Strategy):
         Choice(
             "rows",
             4096,
-            "training rows that exits learn from; as many without labels are added to distil",
+            "training rows that exits learn from; those without labels are added to distil",
             values=(1024, 4096, 16384),
             counts_rows=True,
         ),

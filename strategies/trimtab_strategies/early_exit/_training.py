@@ -45,6 +45,7 @@ EPOCHS_NOT_KEPT = 3
 """Epochs at most where the backbone runs in every one of them."""
 UNUSED_WIDTH = 128
 """What a linear exit's configuration says; it has no width."""
+MOST_UNLABELED = 16384
 LEAVING_KNOBS = ("tau", "patience", "agreements", "exits")
 
 
@@ -122,7 +123,7 @@ class Material:
 
     @classmethod
     def of(cls, calibration: Calibration, choices: Mapping[str, Value]) -> Material:
-        """Takes at most as many rows as chosen; without labels as many again, where they help.
+        """Takes at most as many rows as chosen; of those without labels all that there is room for.
 
         Raises:
             ValueError: if there are fewer than two rows.
@@ -132,7 +133,7 @@ class Material:
         if end < 2:
             raise ValueError(f"early exits need at least 2 training rows, but got {end}")
         distils = str(choices["objective"]).startswith("distil")
-        unlabeled = min(most, calibration.n_unlabeled) if distils else 0
+        unlabeled = min(MOST_UNLABELED, calibration.n_unlabeled) if distils else 0
         return cls(calibration, end - max(1, end // HELD_BACK_SHARE), end, unlabeled)
 
     @property

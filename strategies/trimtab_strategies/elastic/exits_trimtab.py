@@ -100,10 +100,15 @@ def make_exits(config: TrimtabConfig) -> nn.ModuleList:
 
 
 def uncertainty(logits: torch.Tensor) -> torch.Tensor:
-    """Gives the normalised entropy of predictions, in [0, 1]: [B] of logits [B, C]."""
-    logp = torch.log_softmax(logits.float(), dim=-1)
+    """Gives the normalised entropy of predictions, in [0, 1]: [B] of logits [B, C].
+
+    In double precision, as thresholds are chosen: those of sure predictions lie close together.
+    """
+    # Apple's devices have no doubles.
+    wide = (logits.cpu() if logits.device.type == "mps" else logits).double()
+    logp = torch.log_softmax(wide, dim=-1)
     entropy: torch.Tensor = -(logp.exp() * logp).sum(dim=-1)
-    return entropy / math.log(logits.shape[-1])
+    return (entropy / math.log(logits.shape[-1])).to(logits.device)
 
 
 class Leaving:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ from .masked_trimtab import Softness, run_masked
 from .packed_trimtab import run_packed
 from .tokens_trimtab import make_token_rule
 from .trace_trimtab import Trace
+
+SLACK = 1e-9
+"""What a limit may be exceeded by, as it is where points are chosen: the last bits mean nothing."""
 
 
 @dataclass
@@ -94,8 +98,7 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         if packed is None:
             packed = not needs_masks
         real = _real_tokens(input_ids, attention_mask)
-        # A row that does not start with a real token has no first row to read.
-        if packed and not needs_masks and bool(real[:, 0].all()):
+        if packed and not needs_masks and _can_be_packed(real):
             logits = run_packed(self, input_ids, real, token_type_ids)
         else:
             logits = run_masked(
@@ -118,7 +121,7 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         real = _real_tokens(input_ids, attention_mask)
         trace = Trace(real.sum(dim=1))
         trace.make_room(len(self.encoder_layers), len(self.exits), self.num_labels)
-        if packed and bool(real[:, 0].all()):
+        if packed and _can_be_packed(real):
             trace.logits = run_packed(self, input_ids, real, token_type_ids, trace)
         else:
             trace.logits = run_masked(self, input_ids, attention_mask, token_type_ids, trace=trace)
@@ -149,8 +152,8 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         within = [
             point
             for point in points
-            if (max_flops is None or point["flops_ratio"] <= max_flops)
-            and (max_drop is None or point["drop"] <= max_drop)
+            if (max_flops is None or point["flops_ratio"] <= max_flops * (1 + SLACK))
+            and (max_drop is None or point["drop"] <= max_drop + SLACK)
         ]
         if not within:
             known = ", ".join(f"{p['flops_ratio']:.3f} at drop {p['drop']:.4f}" for p in points)
@@ -184,7 +187,12 @@ def _real_tokens(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -
     return attention_mask.bool()
 
 
+def _can_be_packed(real: torch.Tensor) -> bool:
+    # A row that does not start with a real token has no first row to read.
+    return len(real) > 0 and bool(real[:, 0].all())
+
+
 def _check_limit(name: str, limit: float | None) -> None:
-    is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    is_number = isinstance(limit, Real) and not isinstance(limit, bool)
     if limit is not None and not (is_number and math.isfinite(limit)):
         raise ValueError(f"{name} must be a finite number or None, but got {limit!r}")

@@ -107,10 +107,13 @@ class PackedTokens:
         """Gives the mean of each sample's live tokens, [b, d]."""
         if len(self.groups) == 1 and self.groups[0].real is None and self.live is None:
             return self.groups[0].pad(self.rows).mean(dim=1)
-        rows = self.rows if self.live is None else self.rows * self.live[:, None]
-        summed = rows.new_zeros(len(self.lengths), rows.shape[1])
-        summed = summed.index_add(0, self.owners, rows)
-        return summed / self.live_counts()[:, None].to(rows)
+        # Group by group, which adds up in the same order every time on every device.
+        summed = torch.cat([self._sum_of(group) for group in self.groups])
+        return (summed / self.live_counts()[:, None]).to(self.rows)
+
+    def _sum_of(self, group: Group) -> torch.Tensor:
+        live, padded = self.live_in(group), group.pad(self.rows[group.rows]).float()
+        return padded.sum(dim=1) if live is None else (padded * live[:, :, None]).sum(dim=1)
 
     def padded(self, project: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
         """Applies ``project`` to every row and gives [b, n, w] and the live ones, [b, n]."""

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import trimtab
+from trimtab import by_length
+from trimtab.controller import task_of
 from trimtab.study import Study
-from trimtab_storage import Reader, check_invariants
-from trimtab_strategies.records import Records
+from trimtab_storage import ArtifactFiles, PointRow, Reader, check_invariants
+from trimtab_strategies import replay
+from trimtab_strategies.cost import (
+    EncoderShape,
+    LengthHistogram,
+    encoder_macs,
+    encoder_macs_at,
+    exit_macs,
+    mean_flops,
+    token_counts,
+)
+from trimtab_strategies.records import Records, records_file
+from trimtab_strategies.slicing import shape_of
+from trimtab_workers.evaluation import predict
+from trimtab_workers.executors import WorkerContext
+from trimtab_workers.jobs import Place, load_elastic
+from trimtab_workers.sweeping import record
 
 pytestmark = pytest.mark.slow
 
@@ -77,9 +97,9 @@ def test_knobs_make_points_without_training(study: Study) -> None:
     points = study.points()
     of_exits = [p for p in points if [s["strategy"] for s in p.recipe] == ["early_exit"]]
     assert {name for p in of_exits for name in p.knobs} >= {"tau", "patience", "agreements"}
-    (plain,) = [p for p in of_exits if not p.knobs]
-    assert plain.flops_ratio == pytest.approx(1.0)
-    assert plain.drop == pytest.approx(0.0)
+    assert all(p.knobs for p in of_exits), "nobody leaving is the baseline, which is there already"
+    (baseline,) = [p for p in points if not p.recipe]
+    assert [p for p in points if (p.flops, p.drop) == (baseline.flops, baseline.drop)] == [baseline]
     of_acc = [p for p in points if [s["strategy"] for s in p.recipe] == ["acc"]]
     by_scale = {p.knobs.get("alpha_sc", 1.0): p.flops for p in of_acc}
     assert list(by_scale.values()) == [flops for _, flops in sorted(by_scale.items())] or (
@@ -138,12 +158,106 @@ def test_what_was_dropped_is_made_again_from_its_recipe(study: Study, combined: 
     assert trimtab.load(folder / "out").config.knobs == longest.knobs
 
 
-def test_records_behind_the_points_are_kept(study: Study, combined: Any) -> None:
+def test_records_behind_every_point_of_the_frontier_are_kept(study: Study, combined: Any) -> None:
     with Reader.open_reader(combined.db) as reader:
         rows = {row.key: row for row in reader.artifacts()}
-    kept = [p for p in study.frontier_points() if "tau" in p.knobs]
-    assert kept
-    path = rows[kept[0].artifact_key].path
-    assert path is not None
-    records = Records.load(combined.folder / "trimtab-artifacts" / path / "records-search.npz")
-    assert len(records.lengths) == kept[0].n
+    names = set()
+    for point in study.frontier_points():
+        path = rows[point.artifact_key].path
+        assert path is not None
+        names.add(records_file(point.knobs))
+        folder = combined.folder / "trimtab-artifacts" / path
+        assert len(Records.load(folder / records_file(point.knobs)).lengths) == point.n
+    assert len(names) > 1, "at other scales than 1 as well"
+
+
+SPANS = ((1, 20), (21, 25), (26, None))
+"""Buckets that all have some of the starter's short texts."""
+
+
+def by_hand(model: Any, row: Any, knobs: dict[str, Any]) -> tuple[int, int]:
+    """What one row costs, in MACs, and the class that it is told, step by step."""
+    config, trace = model.config, record(model, row)
+    used = knobs.get("exits", list(range(len(trace.exit_layers))))
+    last, evaluated, agreed = config.num_hidden_layers - 1, 0, 0
+    told, before = int(trace.logits[0].argmax()), None
+    if not {"tau", "patience", "agreements"} & set(knobs):
+        used = []
+    for place in used:
+        layer, logits = trace.exit_layers[place], torch.tensor(trace.exit_logits[0, place])
+        sizes = (config.hidden_size, config.exits["width"], config.num_labels)
+        n_left = int(trace.kept[0, layer])
+        evaluated += exit_macs(config.exits["kind"], config.exits["read"], *sizes, n_left)
+        said, p = int(logits.argmax()), logits.softmax(0)
+        entropy = float(-(p * p.log()).nansum() / math.log(len(p)))
+        again = "agreements" in knobs
+        agreed = agreed + 1 if said == before else agreed if again else 0
+        before = said
+        wanted = knobs.get("patience", knobs.get("agreements", math.inf))
+        if entropy <= knobs.get("tau", -1.0) or agreed >= wanted:
+            last, told = layer, said
+            break
+    placement = "acc" if config.token_rule and config.token_rule["kind"] == "share" else "ltp"
+    tokens = token_counts(int(trace.lengths[0]), trace.kept[0].tolist(), placement)[: last + 1]
+    shape = shape_of(config)
+    run = EncoderShape(
+        shape.hidden_size, shape.head_dim, shape.heads[: last + 1], shape.filters[: last + 1]
+    )
+    return encoder_macs_at(run, tokens) + evaluated, told
+
+
+def of_each_kind(points: list[PointRow]) -> list[PointRow]:
+    """One point for each set of steps and of knobs, the cheapest."""
+    kinds = {(str([s["strategy"] for s in p.recipe]), *sorted(p.knobs)): p for p in points[::-1]}
+    return list(kinds.values())
+
+
+def test_by_length_is_what_the_model_does_on_the_rows_of_each_bucket(
+    study: Study, combined: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (by_length, replay):
+        monkeypatch.setattr(module, "LENGTH_BUCKETS", SPANS)
+    spec = trimtab.Spec.load(combined.spec)
+    files = ArtifactFiles(combined.folder / "trimtab-artifacts", "tests")
+    place = Place(task_of(spec), spec.model, files)
+    context = WorkerContext("cpu", lambda stage, done, total: None)
+    rows, workload = place.data(context).search, place.histogram(context)
+    baseline = study.row().baseline
+    assert baseline is not None
+    dense = load_elastic(files.path(baseline["artifact"]))
+    with Reader.open_reader(combined.db) as reader:
+        told = by_length.by_length_of(reader, study.row(), study.points())
+    found = {one.point.id: one for one in told.points}
+    on_frontier = {point.id for point in study.frontier_points()}
+    assert on_frontier == {one.point.id for one in study.points_by_length().points} <= set(found)
+    chosen = of_each_kind([one.point for one in found.values()])
+    assert len(chosen) >= 8
+    for point in chosen:
+        model = load_elastic(files.path(point.artifact_key))
+        model.config.knobs = point.knobs
+        total = ours = 0.0
+        for (low, high), here in zip(SPANS, found[point.id].buckets, strict=True):
+            inside = (rows.lengths >= low) & (rows.lengths <= (high or 10**9))
+            (places,) = np.nonzero(inside)
+            assert here is not None and here.n == len(places) > 0
+            part = rows.select(places)
+            outcomes = [by_hand(model, part.select([i]), point.knobs) for i in range(len(part))]
+            said, said_dense = (
+                predict(each, part, pad_token_id=0, device=torch.device("cpu")).argmax(axis=1)
+                for each in (model, dense)
+            )
+            assert [told for _, told in outcomes] == said.tolist()
+            macs = sum(cost for cost, _ in outcomes)
+            whole = sum(encoder_macs(shape_of(dense.config), int(n)) for n in part.lengths)
+            assert here.flops_ratio == pytest.approx(macs / whole)
+            assert here.metric == pytest.approx((said == part.labels).mean())
+            assert here.drop == pytest.approx((said_dense == part.labels).mean() - here.metric)
+            total, ours = total + whole, ours + whole * here.flops_ratio
+        buckets = [here for here in found[point.id].buckets if here is not None]
+        mean = sum(here.n * here.metric for here in buckets) / len(rows)
+        assert mean == pytest.approx(point.metric)
+        # Points are priced on all of the file, by the share of the rows' own static cost.
+        own, its = LengthHistogram.from_lengths(rows.lengths.tolist()), shape_of(model.config)
+        to_workload = mean_flops(its, workload) / mean_flops(its, own)
+        of_dense = baseline["flops"] / mean_flops(shape_of(dense.config), own)
+        assert ours / total * to_workload / of_dense == pytest.approx(point.flops_ratio)

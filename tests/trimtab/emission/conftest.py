@@ -56,7 +56,7 @@ class Writer:
         priced = {**self.facts["point"], "flops": flops, "params": point.params}
         folder.mkdir()
         facts = {**self.facts, "reference": stored, "point": priced}
-        write_checkpoint(folder, self.place, row.baseline["artifact"], point, facts)
+        write_checkpoint(folder, self.place, row.baseline["artifact"], point, [point], facts)
         return folder
 
 

@@ -44,7 +44,7 @@ def emissions(writer: Any, out: Path, log: Path, first: int) -> Iterator[int]:
         point = point_of(writer, version)
         facts = {**writer.facts, "study": f"version {version}"}
         with partial_folder(out) as partial:
-            write_checkpoint(partial, writer.place, row.baseline["artifact"], point, facts)
+            write_checkpoint(partial, writer.place, row.baseline["artifact"], point, [point], facts)
             check_files(partial)
             put_in_place(partial, out)
         with log.open("a") as stream:

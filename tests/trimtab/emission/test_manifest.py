@@ -81,8 +81,8 @@ KINDS: dict[Mutation, int] = {
     fill_with_zeros: 200,
     swap_two_files: 200,
     put_an_old_version_back: 200,
-    append: 50,
-    remove: 50,
+    append: 120,
+    remove: 120,
 }
 """How often each is tried."""
 

@@ -23,8 +23,8 @@ MISSING = [
     "embeddings.word.weight",
     "embeddings.position.weight",
     "embeddings.norm.bias",
-    f"{LAYER}query.weight",
-    f"{LAYER}key.bias",
+    f"{LAYER}qkv.weight",
+    f"{LAYER}qkv.bias",
     f"{LAYER}attention_out.bias",
     f"{LAYER}attention_norm.weight",
     f"{LAYER}down.weight",
@@ -34,18 +34,18 @@ MISSING = [
     "head.out.bias",
 ]
 RENAMED = {
-    f"{LAYER}query.weight": f"{LAYER}querry.weight",
+    f"{LAYER}qkv.weight": f"{LAYER}qvk.weight",
     f"{LAYER}up.bias": f"{LAYER}UP.bias",
-    f"{LAYER}value.weight": "layers.2.value.weight",
+    f"{LAYER}output_norm.bias": "layers.2.output_norm.bias",
     "head.out.weight": "classifier.weight",
     "embeddings.word.weight": "bert.embeddings.word_embeddings.weight",
     "layers.1.down.bias": "model.layers.1.down.bias",
     f"{LAYER}attention_norm.weight": f"{LAYER}attention_norm.gamma",
     f"{LAYER}attention_norm.bias": f"{LAYER}attention_norm.beta",
 }
-EXTRA = ["layers.2.up.weight", "extra", "head.out.weight_scale", "layers.0.query.lora_A.weight"]
+EXTRA = ["layers.2.up.weight", "extra", "head.out.weight_scale", "layers.0.qkv.lora_A.weight"]
 RESHAPED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    f"{LAYER}query.weight": lambda t: t[:-1],
+    f"{LAYER}qkv.weight": lambda t: t[:-1],
     f"{LAYER}up.weight": lambda t: t.T,
     f"{LAYER}down.weight": lambda t: torch.cat([t, t], dim=1),
     f"{LAYER}up.bias": lambda t: t[None],

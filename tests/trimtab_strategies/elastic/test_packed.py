@@ -9,6 +9,7 @@ from trimtab_strategies.elastic.exits_trimtab import Leaving, uncertainty
 from trimtab_strategies.elastic.rows_trimtab import grouped
 
 NEAR = 1e-6
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 """Scores this near to a threshold, or to each other at the cut, may fall on either side."""
 
 
@@ -153,7 +154,7 @@ def test_packed_equals_masked_under_every_combination_of_rules(seed, layout):
             expected, sure = margins(model, batch, patch)
         with torch.no_grad():
             found = model(**batch).logits
-        assert torch.allclose(found[sure], expected[sure], atol=1e-5), model.config.to_dict()
+        assert torch.allclose(found[sure], expected[sure], **CLOSE), model.config.to_dict()
         checked += int(sure.sum())
     assert checked > 100
 
@@ -185,7 +186,7 @@ def test_logits_do_not_depend_on_batch_mates_padding_or_order(seed):
                 model(**padded, packed=False).logits,
                 torch.cat([model(**one).logits for one in alone]),
             ):
-                assert torch.allclose(found[sure], expected[order][sure], atol=1e-5)
+                assert torch.allclose(found[sure], expected[order][sure], **CLOSE)
 
 
 def test_both_forwards_trace_the_same(seed, layout):
@@ -198,8 +199,8 @@ def test_both_forwards_trace_the_same(seed, layout):
         masked, packed = model.trace(**batch, packed=False), model.trace(**batch)
         assert torch.equal(packed.lengths, batch["attention_mask"].sum(dim=1))
         assert torch.equal(packed.kept[sure], masked.kept[sure])
-        assert torch.allclose(packed.logits[sure], masked.logits[sure], atol=1e-5)
-        assert torch.allclose(packed.exit_logits[sure], masked.exit_logits[sure], atol=1e-5)
+        assert torch.allclose(packed.logits[sure], masked.logits[sure], **CLOSE)
+        assert torch.allclose(packed.exit_logits[sure], masked.exit_logits[sure], **CLOSE)
         assert (packed.kept.diff(dim=1) <= 0).all() and packed.kept.min() >= 1
 
 
@@ -214,7 +215,7 @@ def test_tokens_in_the_middle_may_be_masked_and_a_masked_first_token_is_still_re
         with torch.no_grad():
             found, expected = model(**batch).logits, model(**batch, packed=False).logits
         sure = batch["attention_mask"].sum(dim=1) > 0
-        assert torch.allclose(found[sure], expected[sure], atol=1e-5)
+        assert torch.allclose(found[sure], expected[sure], **CLOSE)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def test_what_is_received_adds_up_to_the_tokens(seed):
     layer = model.encoder_layers[0]
     with torch.no_grad():
         _, received = layer.attend_and_weigh(*layer.asked(hidden), live[:, None, None, :], live)
-    assert torch.allclose(received.sum(dim=1), live.sum(dim=1).float(), atol=1e-5)
+    assert torch.allclose(received.sum(dim=1), live.sum(dim=1).float(), **CLOSE)
     assert received[~live].abs().max() == 0
 
 

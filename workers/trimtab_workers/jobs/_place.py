@@ -151,19 +151,23 @@ class Place:
         from trimtab_workers.sweeping import flops_at, has_knobs
 
         rows, workload = self._rows(context, split), self.histogram(context)
-        model.config.knobs = dict(knobs or {})
-        result = evaluate(
-            model,
-            rows,
-            metric=self.task.metric,
-            pad_token_id=model.config.pad_token_id,
-            device=model.device,
-            progress=context.report,
-        )
-        if has_knobs(model):
-            flops = flops_at(model, rows, workload, progress=context.report)
-        else:
-            flops = mean_flops(shape_of(model.config), workload)
+        before, model.config.knobs = model.config.knobs, dict(knobs or {})
+        try:
+            result = evaluate(
+                model,
+                rows,
+                metric=self.task.metric,
+                pad_token_id=model.config.pad_token_id,
+                device=model.device,
+                progress=context.report,
+            )
+            if has_knobs(model):
+                flops = flops_at(model, rows, workload, progress=context.report)
+            else:
+                flops = mean_flops(shape_of(model.config), workload)
+        finally:
+            # The model may be what the worker's next job starts from.
+            model.config.knobs = before
         measured = Measurement(split, result.metric, len(rows), flops, model.num_parameters())
         return measured, result.logits
 
