@@ -37,15 +37,18 @@ def model_card(facts: dict[str, Any], config: dict[str, Any]) -> str:
         USE.format(folder="path/to/this/folder"),
         _numbers(facts),
         _shape(config),
+        _dial(facts, config),
         _making(facts),
     ]
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
 
 
 def _summary(facts: dict[str, Any]) -> str:
     point, baseline = facts["point"], facts["baseline"]
+    # Exits come on top of what there was.
+    smaller = "physically smaller" if point["params"] < baseline["params"] else "cheaper"
     return (
-        f"A physically smaller copy of `{facts['model']}` "
+        f"A {smaller} copy of `{facts['model']}` "
         f"({point['flops_ratio']:.1%} of its FLOPs, {point['params']:,} parameters instead of "
         f"{baseline['params']:,}). {_verdict(facts)}\n"
     )
@@ -97,6 +100,56 @@ def _shape(config: dict[str, Any]) -> str:
         )
     )
     return f"## What is left\n\n| layer | heads | filters |\n| --- | --- | --- |\n{rows}\n"
+
+
+MOST_ON_DIAL = 12
+"""Rows of the dial that are shown; ``frontier.csv`` has all."""
+
+
+def _dial(facts: dict[str, Any], config: dict[str, Any]) -> str:
+    """Tells what can be set without changing a weight, and what comes of it."""
+    points = config["operating_points"]
+    if len(points) < 2 and not facts["knobs"]:
+        return ""
+    step = max(1, -(-len(points) // MOST_ON_DIAL))
+    rows = "\n".join(
+        f"| {point['flops_ratio']:.1%} | {100 * point['drop']:+.2f} pt | {_knobs(point)} |"
+        for point in points[::step]
+    )
+    return f"""## The dial
+
+{_rules(config)} The model is set to {_knobs(facts)}; `model.set_operating_point(max_flops=0.3)`, or
+`max_drop=0.01`, sets it to another of the points that were measured on the rows that decided, of
+which `frontier.csv` has all:
+
+| FLOPs | drop | knobs |
+| --- | --- | --- |
+{rows}
+"""
+
+
+def _rules(config: dict[str, Any]) -> str:
+    rule, exits = config.get("token_rule"), config.get("exits")
+    said = []
+    if rule is not None and rule["kind"] == "threshold":
+        said.append(
+            "Each layer lets go of the tokens that receive less attention than a threshold."
+        )
+    elif rule is not None:
+        shares = ", ".join(f"{share:.0%}" for share in rule["shares"])
+        said.append(f"Each layer keeps the tokens that receive most attention ({shares} of them).")
+    if exits is not None:
+        layers = ", ".join(str(layer + 1) for layer in exits["layers"])
+        said.append(f"Samples may leave behind layer {layers}.")
+    return " ".join(said)
+
+
+def _knobs(holder: dict[str, Any]) -> str:
+    listed = ", ".join(
+        f"{name} = {value:.4g}" if isinstance(value, float) else f"{name} = {value}"
+        for name, value in holder["knobs"].items()
+    )
+    return f"`{listed}`" if listed else "no knob"
 
 
 def _making(facts: dict[str, Any]) -> str:

@@ -126,7 +126,8 @@ def test_the_checkpoint_is_set_to_its_point_and_carries_its_dial(
     found = trimtab.verify(tmp_path / "out")
     assert found["params"] == point.params
     card = (tmp_path / "out" / "README.md").read_text()
-    assert " at " in card.split("Recipe: ")[1].splitlines()[0] or not point.knobs
+    assert "## The dial" in card and f"{dial[0]['flops_ratio']:.1%}" in card
+    assert "Samples may leave behind layer 1." in card
 
 
 def test_verifying_on_rows_measures_what_texts_cost(
