@@ -13,7 +13,7 @@ from torch import nn
 
 from .exits_trimtab import Leaving
 from .layers_trimtab import ElasticLayer
-from .tokens_trimtab import ThresholdRule, scale_of
+from .tokens_trimtab import ThresholdRule, acts, scale_of
 from .trace_trimtab import Trace
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def run_masked(
     rule scales what a layer puts out instead of taking tokens away.
     """
     layers, exits = model.encoder_layers, model.exits_by_layer(every=trace is not None)
-    leaving = Leaving(model.config.knobs, len(input_ids), input_ids.device)
+    knobs = model.config.knobs
+    leaving = Leaving(knobs, len(input_ids), input_ids.device)
     hidden = model.embeddings(input_ids, token_type_ids)
     live = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     live, everybody = live.bool(), torch.arange(len(input_ids), device=input_ids.device)
@@ -77,7 +78,8 @@ def run_masked(
     for index, layer in enumerate(layers):
         # The head reads nothing else. In training, dropout falls as in the stock models.
         first_only = index == len(layers) - 1 and not model.training and trace is None
-        if model.token_rule is None or first_only or layer.n_heads == 0:
+        is_soft = softness is not None and layer.n_heads > 0
+        if first_only or not (is_soft or acts(model.token_rule, layer.n_heads, index, knobs)):
             hidden = layer(hidden, model.key_mask(live), *_gates_of(gates, index), first_only)
         else:
             hidden, live = _run_layer(model, layer, index, hidden, live, gates, softness)

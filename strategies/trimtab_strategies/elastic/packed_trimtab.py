@@ -12,7 +12,7 @@ import torch
 from .exits_trimtab import Leaving
 from .layers_trimtab import ElasticLayer
 from .rows_trimtab import PackedTokens
-from .tokens_trimtab import TokenRule, scale_of
+from .tokens_trimtab import TokenRule, acts, scale_of
 from .trace_trimtab import Trace
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _run_layer(
 ) -> None:
     rows = tokens.rows
     asked: torch.Tensor = layer.qkv(rows)
-    if rule is None or layer.n_heads == 0:
+    if rule is None or not acts(rule, layer.n_heads, index, knobs):
         context = _context(layer, tokens, asked)
         tokens.rows = layer.fed_forward(layer.attended(rows, context))
         return

@@ -44,6 +44,10 @@ class ThresholdRule(nn.Module):
         """Gives all layers' thresholds, [L]."""
         return (self.base + self.offset) * scale
 
+    def keeps_all(self, layer: int, scale: float) -> bool:
+        """Tells whether nothing can go in this layer, so that nothing need be looked at."""
+        return float(self.thresholds(scale)[layer]) < 0
+
     def scores(self, received: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
         """Gives the scores that thresholds are compared with, [B, n]."""
         if self.normaliser == "live":
@@ -84,6 +88,10 @@ class ShareRule(nn.Module):
                 f"but got {len(self.shares)}"
             )
 
+    def keeps_all(self, layer: int, scale: float) -> bool:
+        """Tells whether nothing can go in this layer, so that nothing need be looked at."""
+        return self.shares[layer] * scale >= 1
+
     def keeps(
         self, layer: int, received: torch.Tensor, live: torch.Tensor, scale: float
     ) -> torch.Tensor:
@@ -123,6 +131,13 @@ def make_token_rule(config: TrimtabConfig) -> TokenRule | None:
 def scale_of(rule: TokenRule, knobs: dict[str, Any]) -> float:
     """Reads the knob that this rule is scaled by."""
     return float(knobs.get(_SCALES[rule.placement], 1.0))
+
+
+def acts(rule: TokenRule | None, n_heads: int, layer: int, knobs: dict[str, Any]) -> bool:
+    """Tells whether a layer may let tokens go: one without heads does not know which."""
+    if rule is None or n_heads == 0:
+        return False
+    return not rule.keeps_all(layer, scale_of(rule, knobs))
 
 
 def with_first(kept: torch.Tensor) -> torch.Tensor:
