@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -60,6 +62,8 @@ def start_script(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]
             start_new_session=True,
             cwd=tmp_path,
             env={**os.environ, **environment},
+            # A shell's background job ignores Ctrl-C, and so would what the tests start there.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
         )
         started.append(process)
         return process
