@@ -20,7 +20,7 @@ from trimtab_strategies.cost import mean_flops
 from trimtab_workers.executors import WorkerContext
 from trimtab_workers.jobs import Place, Survey, SurveyJob
 
-STATISTICS_BYTES = 4
+STATISTICS_BYTES, TILE = 4, 256
 FRONTIER_MODELS = 8
 """About how many models of a study lie on its frontier, and so keep their weights."""
 
@@ -251,8 +251,8 @@ def _flops_per_second(survey: Survey) -> float:
 
 
 def _disk_bytes(survey: Survey) -> int:
-    """Sizes the baseline, a frontier of models, and gradients for each importance and row count."""
-    rows = min(2048, survey.n_train)
+    """Sizes the baseline, a frontier of models, and moments for each importance and row count."""
     widths = (*survey.shape.heads, *survey.shape.filters)
-    statistics = sum(min(rows, width) * width for width in widths) * STATISTICS_BYTES
+    # Of a symmetric matrix about half is kept, in tiles.
+    statistics = sum(width * (width + TILE) // 2 for width in widths) * STATISTICS_BYTES
     return survey.model_bytes * (1 + FRONTIER_MODELS) + 4 * statistics

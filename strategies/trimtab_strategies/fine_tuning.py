@@ -15,13 +15,16 @@ import torch
 from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
 
-from trimtab_strategies.base import Progress
+from trimtab_strategies.base import Calibration, Progress
 from trimtab_strategies.elastic import Softness, TrimtabConfig, TrimtabForSequenceClassification
+from trimtab_strategies.slicing import empty_beside
 
 WEIGHT_DECAY = 0.01
 WARM_UP = 0.1
 LARGEST_GRADIENT = 1.0
 SEED = 0
+BATCH_SIZE = 32
+COUNTED_ROWS = 512
 
 Batch = Mapping[str, torch.Tensor]
 
@@ -116,13 +119,27 @@ def with_token_rule(
         )
     config = TrimtabConfig.from_dict(model.config.to_dict())
     config.token_rule, config.operating_points = dict(settings), []
-    with torch.device("meta"):  # nothing is drawn that is overwritten in a moment
-        copy: TrimtabForSequenceClassification = TrimtabForSequenceClassification(config)
-    copy.to(model.dtype).to_empty(device=model.device)
+    copy = empty_beside(model, config)
     rule = {f"token_rule.{name}": tensor for name, tensor in state.items()}
     copy.load_state_dict({**model.state_dict(), **rule})  # strict: nothing stays undefined
-    copy.eval()
     return copy
+
+
+def fine_tune_weights(
+    model: TrimtabForSequenceClassification,
+    batches: Sequence[Batch],
+    lr: float,
+    epochs: int,
+    progress: Progress,
+) -> None:
+    """Trains what the dense model has as well, on the labels, with tokens gone as in evaluation."""
+    groups = [Group(task_weights(model), lr)]
+    fine_tune(model, batches, lambda batch: task_loss(model, batch), groups, epochs, progress)
+
+
+def rows_to_count(calibration: Calibration) -> Sequence[Batch]:
+    """Gives the rows on which ``tokens_left`` is noted; enough for a share of all tokens."""
+    return calibration.batches(min(COUNTED_ROWS, calibration.n_rows), BATCH_SIZE)
 
 
 def tokens_left(

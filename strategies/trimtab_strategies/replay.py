@@ -162,18 +162,6 @@ def sweep_patience(predictions: Ints, quantities: NDArray[Any], *, resets: bool 
     return Curve(-curve.settings[::-1], curve.sums[::-1])
 
 
-def by_length(lengths: Ints, values: NDArray[Any]) -> list[tuple[float | None, int]]:
-    """Gives mean and count of the values [N] in each of :data:`LENGTH_BUCKETS`, ends included.
-
-    The mean of a bucket without samples is None.
-    """
-    found: list[tuple[float | None, int]] = []
-    for rows in rows_by_length(lengths):
-        inside = values[rows]
-        found.append((float(inside.mean()) if inside.size else None, inside.size))
-    return found
-
-
 def rows_by_length(lengths: Ints) -> list[NDArray[np.bool_]]:
     """Marks the samples [N] in each of :data:`LENGTH_BUCKETS`, ends included."""
     ends = [(low, np.inf if high is None else high) for low, high in LENGTH_BUCKETS]

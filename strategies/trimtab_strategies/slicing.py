@@ -32,6 +32,20 @@ def ones_like_gates(model: TrimtabForSequenceClassification) -> Gates:
     )
 
 
+def empty_beside(
+    model: TrimtabForSequenceClassification, config: TrimtabConfig
+) -> TrimtabForSequenceClassification:
+    """Builds a model of another form, in the type and on the device of ``model``, in eval mode.
+
+    Its weights hold nothing yet: they are all to be loaded.
+    """
+    with torch.device("meta"):  # nothing is drawn that is overwritten in a moment
+        made: TrimtabForSequenceClassification = TrimtabForSequenceClassification(config)
+    made.to(model.dtype).to_empty(device=model.device)
+    made.eval()
+    return made
+
+
 @torch.no_grad()
 def slice_model(
     model: TrimtabForSequenceClassification, gates: Gates
@@ -46,9 +60,7 @@ def slice_model(
     config = TrimtabConfig.from_dict(model.config.to_dict())
     config.heads_per_layer = [int(gate.count_nonzero()) for gate in gates.heads]
     config.filters_per_layer = [int(gate.count_nonzero()) for gate in gates.filters]
-    with torch.device("meta"):  # nothing is drawn that is overwritten in a moment
-        small: TrimtabForSequenceClassification = TrimtabForSequenceClassification(config)
-    small.to(model.dtype).to_empty(device=model.device)
+    small = empty_beside(model, config)
     small.embeddings.load_state_dict(model.embeddings.state_dict())
     small.head.load_state_dict(model.head.state_dict())
     small.exits.load_state_dict(model.exits.state_dict())
@@ -56,7 +68,6 @@ def slice_model(
         small.token_rule.load_state_dict(model.token_rule.state_dict())
     for index, source in enumerate(model.encoder_layers):
         small.layers[index] = cut_layer(config, source, gates.heads[index], gates.filters[index])
-    small.eval()
     return small
 
 

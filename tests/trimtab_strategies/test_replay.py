@@ -9,12 +9,12 @@ from trimtab_strategies.cost import EncoderShape, encoder_macs, encoder_macs_at
 from trimtab_strategies.records import Records
 from trimtab_strategies.replay import (
     NOBODY,
-    by_length,
     leaves_by_entropy,
     leaves_by_patience,
     leaving_macs,
     predictions_of,
     quantities_of,
+    rows_by_length,
     sweep_entropy,
     sweep_patience,
     uncertainty,
@@ -325,12 +325,6 @@ def test_uncertainties_stay_within_zero_and_one():
         uncertainty(np.zeros((4, 1)))
 
 
-def test_means_by_length():
-    lengths = np.array([1, 35, 36, 70])
-    assert by_length(lengths, np.array([1, 2, 3, 5])) == [(1.5, 2), (4.0, 2), (None, 0)]
-    assert by_length(np.array([71, 512]), np.array([True, False]))[2] == (0.5, 2)
-
-
 # Records
 
 
@@ -391,3 +385,8 @@ def test_other_files_are_refused(tmp_path):
 def test_records_that_do_not_fit_together_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         small_records(**changes)
+
+
+def test_buckets_of_length_include_their_ends():
+    marks = rows_by_length(np.array([1, 35, 36, 70, 71, 512]))
+    assert [np.flatnonzero(rows).tolist() for rows in marks] == [[0, 1], [2, 3], [4, 5]]

@@ -20,17 +20,13 @@ from trimtab_strategies.acc._profile import keep_shares, speedup
 from trimtab_strategies.base import Calibration, Progress, Value, Variant
 from trimtab_strategies.elastic import TrimtabForSequenceClassification
 from trimtab_strategies.fine_tuning import (
+    BATCH_SIZE,
     Batch,
-    Group,
-    fine_tune,
-    task_loss,
-    task_weights,
+    fine_tune_weights,
+    rows_to_count,
     tokens_left,
     with_token_rule,
 )
-
-BATCH_SIZE = 32
-COUNTED_ROWS = 512
 
 
 def measure(
@@ -102,9 +98,13 @@ def keep_tokens(
     medians = statistics["medians"].tolist()
     shares = shares_of(medians, model.config.heads_per_layer)
     student = with_token_rule(model, {"kind": "share", "shares": shares}, {})
-    counted = calibration.batches(min(COUNTED_ROWS, calibration.n_rows), BATCH_SIZE)
+    batches, counted = (
+        calibration.batches(calibration.n_rows, BATCH_SIZE),
+        rows_to_count(calibration),
+    )
     left = {"start": tokens_left(student, counted, progress)}
-    _fine_tune(student, calibration, choices, progress)
+    lr, epochs = float(choices["lr"]), int(choices["epochs"])
+    fine_tune_weights(student, batches, lr, epochs, progress)
     left["end"] = tokens_left(student, counted, progress)
     notes: dict[str, Any] = {
         "medians": medians,
@@ -113,15 +113,3 @@ def keep_tokens(
         "tokens_left": left,
     }
     return Variant(student, dict(choices), notes)
-
-
-def _fine_tune(
-    model: TrimtabForSequenceClassification,
-    calibration: Calibration,
-    choices: Mapping[str, Value],
-    progress: Progress,
-) -> None:
-    batches = calibration.batches(calibration.n_rows, BATCH_SIZE)
-    groups = [Group(task_weights(model), float(choices["lr"]))]
-    epochs = int(choices["epochs"])
-    fine_tune(model, batches, lambda batch: task_loss(model, batch), groups, epochs, progress)

@@ -36,6 +36,7 @@ from trimtab_strategies.elastic import Trace, TrimtabConfig, TrimtabForSequenceC
 from trimtab_strategies.elastic.exits_trimtab import ExitHead, make_exits
 from trimtab_strategies.elastic.masked_trimtab import run_masked
 from trimtab_strategies.fine_tuning import Batch, Group, fine_tune, task_weights
+from trimtab_strategies.slicing import empty_beside
 
 SEED = 0
 """Of weights and order: the same inputs give the same exits."""
@@ -102,13 +103,10 @@ def with_exits(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(SEED)  # of the CPU alone, which is put back
         fresh = make_exits(config)
-    with torch.device("meta"):  # nothing is drawn that is overwritten in a moment
-        child: TrimtabForSequenceClassification = TrimtabForSequenceClassification(config)
-    child.to(model.dtype).to_empty(device=model.device)
+    child = empty_beside(model, config)
     kept = {k: v for k, v in model.state_dict().items() if not k.startswith("exits.")}
     added = {f"exits.{name}": weight for name, weight in fresh.state_dict().items()}
     child.load_state_dict({**kept, **added})  # strict: a missing partner is an error
-    child.eval()
     return child
 
 

@@ -46,7 +46,7 @@ class ThresholdRule(nn.Module):
 
     def keeps_all(self, layer: int, scale: float) -> bool:
         """Tells whether nothing can go in this layer, so that nothing need be looked at."""
-        return float(self.thresholds(scale)[layer]) < 0
+        return float(self.thresholds(scale)[layer].detach()) < 0
 
     def scores(self, received: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
         """Gives the scores that thresholds are compared with, [B, n]."""

@@ -16,9 +16,12 @@ import torch
 from trimtab_strategies.base import Calibration, Progress, Value, Variant
 from trimtab_strategies.elastic import Softness, ThresholdRule, TrimtabForSequenceClassification
 from trimtab_strategies.fine_tuning import (
+    BATCH_SIZE,
     Batch,
     Group,
     fine_tune,
+    fine_tune_weights,
+    rows_to_count,
     task_loss,
     task_weights,
     tokens_left,
@@ -26,10 +29,8 @@ from trimtab_strategies.fine_tuning import (
 )
 from trimtab_strategies.ltp._thresholds import linear_thresholds
 
-BATCH_SIZE = 32
 REFERENCE_LENGTH = 128
 """What the ``fixed`` normaliser divides by: the padded length behind the published thresholds."""
-COUNTED_ROWS = 512
 
 
 def prune_tokens(
@@ -45,8 +46,10 @@ def prune_tokens(
     sparsity in the hard stage, and the share may rise again there.
     """
     student = _with_thresholds(model, choices)
-    batches = calibration.batches(calibration.n_rows, BATCH_SIZE)
-    counted = calibration.batches(min(COUNTED_ROWS, calibration.n_rows), BATCH_SIZE)
+    batches, counted = (
+        calibration.batches(calibration.n_rows, BATCH_SIZE),
+        rows_to_count(calibration),
+    )
     soft, hard = _epochs(choices)
     total = (soft + hard) * len(batches)
     left = {"start": tokens_left(student, counted, progress)}
@@ -54,7 +57,8 @@ def prune_tokens(
         _learn(student, batches, choices, soft, _part_of(progress, 0, total))
         left["soft"] = tokens_left(student, counted, progress)
     if hard:
-        _settle(student, batches, choices, hard, _part_of(progress, soft * len(batches), total))
+        counting = _part_of(progress, soft * len(batches), total)
+        fine_tune_weights(student, batches, float(choices["lr"]), hard, counting)
         left["end"] = tokens_left(student, counted, progress)
     notes: dict[str, Any] = {
         "thresholds": rule_of(student).thresholds().tolist(),
@@ -112,18 +116,6 @@ def _learn(
         return loss + weight * torch.stack([loss.new_zeros(()), *softness.kept]).sum()
 
     fine_tune(model, batches, loss_of, groups, epochs, progress)
-
-
-def _settle(
-    model: TrimtabForSequenceClassification,
-    batches: Sequence[Batch],
-    choices: Mapping[str, Value],
-    epochs: int,
-    progress: Progress,
-) -> None:
-    """Hard stage: trains the weights under masks that the thresholds, now held, make."""
-    groups = [Group(task_weights(model), float(choices["lr"]))]
-    fine_tune(model, batches, lambda batch: task_loss(model, batch), groups, epochs, progress)
 
 
 def _part_of(progress: Progress, before: int, total: int) -> Progress:
