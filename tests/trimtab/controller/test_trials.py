@@ -11,6 +11,7 @@ import pytest
 
 from trimtab.controller import _trials
 from trimtab.controller._ladder import ladder
+from trimtab.controller._session import Session
 from trimtab.errors import InterruptedStudyError, NothingFinishedError
 from trimtab_strategies import registry
 from trimtab_workers.executors import Failure
@@ -371,18 +372,26 @@ def test_time_up_cuts_off_what_does_not_end_in_the_grace(
     bench: Any, fake: Any, hang: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_trials, "GRACE_S", 0.3)
-    executor = fake(
-        lambda job, nth: hang if isinstance(job, LadderJob) and len(bench.states()) > 2 else None,
-        slots=2,
-    )
+    hanging: list[object] = []
+
+    def script(job: Any, nth: int) -> Any:
+        if isinstance(job, LadderJob) and len(bench.states()) > 2:
+            hanging.append(job)
+            return hang
+        return None
+
+    # The time is up when both slots hang, on a slow machine too.
+    left_s = property(lambda session: 0.0 if len(hanging) == 2 else 60.0)
+    monkeypatch.setattr(Session, "remaining_s", left_s)
     started = time.monotonic()
-    result = bench.run(executor, bench.spec(search__trials=9, search__time="1 s"))
-    assert 1.2 < time.monotonic() - started < 6
+    result = bench.run(fake(script, slots=2), bench.spec(search__trials=9))
+    assert 0.3 < time.monotonic() - started < 20
     assert bench.states() == ["complete"] * 2 + ["waiting"] * 2
     assert [trial.attempts for trial in bench.trials()] == [1, 1, 0, 0]
     assert (bench.study().state, bench.study().lease_owner) == ("interrupted", None)
     assert result.choice.point == bench.emitted[0], "what there is is delivered"
-    bench.run(fake(), bench.spec(search__trials=4, search__time="10 min"))
+    hanging.clear()
+    bench.run(fake(), bench.spec(search__trials=4))
     assert bench.states() == ["complete"] * 4 and bench.study().state == "finished"
 
 
