@@ -40,6 +40,7 @@ TASKS = {
         BenchTask("trec", 4000, 500, 64),
         BenchTask("sst2", 4000, 872, 64),
         BenchTask("bbc", 1000, 562, 64, 2e-4, 562),
+        BenchTask("bbc-128", 1000, 562, 128, 2e-4, 562),
     )
 }
 
@@ -197,7 +198,7 @@ def _files(bench_task: BenchTask) -> Path:
 
 
 def _rows(bench_task: BenchTask) -> tuple[list[Row], list[Row]]:
-    if bench_task.name == "bbc":
+    if bench_task.name.startswith("bbc"):
         from trimtab.spec.references import package_folder
         from trimtab.starter._bbc import read_articles, split_rows
 

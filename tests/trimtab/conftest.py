@@ -22,7 +22,8 @@ TRAIN_ROWS, VALIDATION_ROWS = 480, 240
 EDITS = {
     r"epochs: 15, lr: 2e-3, batch_size: 32": "epochs: 10, lr: 2e-3, batch_size: 16",
     r"calibration: \[256, 512\]": "calibration: [256]",
-    r"trials: 6": "trials: 2",
+    r"\n    - (early_exit|acc|ltp.*)": "",
+    r"trials: 12": "trials: 2",
 }
 FAMILIES: dict[str, dict[str, Any]] = {
     "distilbert": {

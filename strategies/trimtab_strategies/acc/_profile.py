@@ -85,32 +85,18 @@ def kept_counts_of(
         ValueError: if a length is below 1, there are no shares, a share is not finite and positive,
             or the scale is negative or not finite.
     """
-    ratios = _ratios(shares, scale)
+    shares_left = ratios(shares, scale)
     before = np.asarray(lengths, dtype=np.int64)
     if np.any(before < 1):
         raise ValueError(f"a sample must have at least one token, but got {before.min()}")
     kept = []
-    for ratio in ratios:
+    for ratio in shares_left:
         before = np.maximum(np.floor(ratio * before + FLOOR_SLACK), 1).astype(np.int64)
         kept.append(before)
     return np.stack(kept)
 
 
-def speedup(shares: Sequence[float], scale: float = 1.0) -> float:
-    """Gives how many times fewer MACs the linear layers need: equation 7 of the paper.
-
-    K = 4L / (1 + 4·Σ_{l<L} Π_{j≤l} a_j + 3·Π_{j≤L} a_j), which leaves out that counts are whole and
-    that the product of queries and keys shrinks with the square. For shares of 0.8 in 12 layers
-    this is 3.0319; the paper prints 3.09.
-
-    Raises:
-        ValueError: as ``kept_counts_of`` for shares and scale.
-    """
-    left = np.cumprod(_ratios(shares, scale))
-    return float(4 * len(left) / (1 + 4 * left[:-1].sum() + 3 * left[-1]))
-
-
-def _ratios(shares: Sequence[float], scale: float) -> list[float]:
+def ratios(shares: Sequence[float], scale: float) -> list[float]:
     """Gives a_1 … a_L."""
     if len(shares) == 0:
         raise ValueError("there must be a keep share for each layer, but got none")

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from trimtab_strategies.acc._profile import keep_shares, speedup
+from trimtab_strategies.acc._profile import keep_shares
+from trimtab_strategies.acc.published import speedup
 from trimtab_strategies.base import Calibration, Progress, Value, Variant
 from trimtab_strategies.elastic import TrimtabForSequenceClassification
 from trimtab_strategies.fine_tuning import (

@@ -103,7 +103,7 @@ class EarlyExitStrategy(Strategy):
         ),
         Choice(
             "joint_lr",
-            3e-5,
+            5e-5,
             "learning rate of joint training",
             low=5e-6,
             high=1e-4,

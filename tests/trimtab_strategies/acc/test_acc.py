@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from trimtab_strategies.acc import AccStrategy
-from trimtab_strategies.acc._profile import keep_shares, kept_counts, speedup
+from trimtab_strategies.acc._profile import keep_shares, kept_counts
 from trimtab_strategies.acc._training import measure, received_by_layer, shares_of
+from trimtab_strategies.acc.published import speedup
 from trimtab_strategies.base import Calibration, default_choices
 from trimtab_strategies.cost import EncoderShape, LengthHistogram, encoder_macs_at, mean_flops
 from trimtab_strategies.elastic import TrimtabForSequenceClassification

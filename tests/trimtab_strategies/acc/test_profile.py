@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from trimtab_strategies.acc._cost import acc_macs, acc_total_macs, scale_for
-from trimtab_strategies.acc._profile import keep_shares, kept_counts, kept_counts_of, speedup
+from trimtab_strategies.acc._profile import keep_shares, kept_counts, kept_counts_of
+from trimtab_strategies.acc.published import speedup
 from trimtab_strategies.cost import EncoderShape, LengthHistogram, encoder_macs, total_macs
 
 BERT = EncoderShape.dense(hidden_size=768, n_layers=12, n_heads=12, n_filters=3072)
