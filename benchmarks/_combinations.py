@@ -35,7 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 RATES, MOST_RATE = {"ltp": "lr", "acc": "lr", "early_exit": "joint_lr"}, 1e-4
 JOINT = {"objective": "joint"}
-MOST_ROWS = {"agnews": 2000}
+MOST_ROWS = {"agnews": 1600}
 """Training rows that strategies get, where not all, so that a benchmark ends within 45 minutes."""
 
 

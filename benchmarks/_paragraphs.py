@@ -104,19 +104,24 @@ def batches_as_filed(rows: Any, size: int, length: int | None = None) -> list[Ba
     ]
 
 
-def take_turns(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, list[float]]:
-    """Times models over their batches, all in turns at every batch, and gives seconds per round.
+def take_turns(
+    contestants: Mapping[str, Contestant], rounds: int, in_a_row: int = 1
+) -> dict[str, list[float]]:
+    """Times models over their batches, in turns of a few batches, and gives seconds per round.
 
-    Who comes first changes from batch to batch. The first round only warms up and is left out.
+    Who comes first changes from turn to turn. The first round only warms up and is left out. With
+    small batches a turn should be of several: a model that serves alone finds its weights in the
+    processor's cache, where turns of single batches would have the models throw out each other's.
     """
     names, n_batches = list(contestants), len(next(iter(contestants.values()))[1])
     seconds: dict[str, list[float]] = {name: [0.0] * rounds for name in names}
-    for turn in range(rounds):
-        for number in range(n_batches):
-            start = (number + turn) % len(names)
+    for done in range(rounds):
+        for turn, first in enumerate(range(0, n_batches, in_a_row)):
+            start = (turn + done) % len(names)
             for name in names[start:] + names[:start]:
                 model, batches = contestants[name]
-                seconds[name][turn] += _time(model, batches[number])
+                for batch in batches[first : first + in_a_row]:
+                    seconds[name][done] += _time(model, batch)
     return {name: times[1:] for name, times in seconds.items()}
 
 

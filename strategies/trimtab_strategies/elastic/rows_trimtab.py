@@ -148,6 +148,12 @@ class PackedTokens:
         if n_kept > (1 - PAYS_FROM) * self.n_rows:
             self.live = None if n_kept == self.n_rows else kept
             return others
+        if len(self.lengths) == 1:
+            # Nothing need be sorted, which counts where a single short text is all there is.
+            rows = kept.nonzero().flatten()
+            self.live = None
+            self._move(rows, torch.zeros_like(self.counts), [n_kept])
+            return tuple(other[rows] for other in others)
         counts = torch.zeros_like(self.counts).index_add(0, self.owners, kept.to(self.counts))
         order = counts.argsort(descending=True, stable=True)
         rank = torch.empty_like(order)
