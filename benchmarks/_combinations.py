@@ -56,6 +56,7 @@ class Recorded:
 
 def record_all(task: str, seeds: Sequence[int]) -> dict[int, list[Recorded]]:
     """Makes all branches of all seeds on all cores, and gives what was recorded by seed."""
+    _tasks.prepare(task)  # made once, before many ask for it
     jobs = list(itertools.product([task], seeds, BRANCHES))
     found: dict[int, list[Recorded]] = {seed: [] for seed in seeds}
     for (_, seed, _), recorded in zip(jobs, on_all_cores(record_branch, jobs), strict=True):

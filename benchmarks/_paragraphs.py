@@ -74,12 +74,14 @@ def tokenised(texts: list[str]) -> Any:
 
 
 def models() -> tuple[Any, Any]:
-    """Gives the stock model (SDPA) and the dense elastic one with the same weights."""
+    """Gives the stock model (SDPA), and the dense elastic one as a checkpoint of it is loaded."""
     from trimtab_strategies.families import to_elastic
     from trimtab_workers.sources import load_stock_model, resolve_model
 
     stock = load_stock_model(resolve_model(ENCODER), num_labels=N_CLASSES)
-    return stock, to_elastic(stock)
+    dense = to_elastic(stock)
+    dense.keep_layouts()
+    return stock, dense
 
 
 def batches_by_length(rows: Any, size: int) -> list[Batch]:

@@ -138,21 +138,29 @@ def _rules(config: dict[str, Any]) -> str:
     elif rule is not None:
         shares = ", ".join(f"{share:.0%}" for share in rule["shares"])
         said.append(f"Each layer keeps the tokens that receive most attention ({shares} of them).")
-        said.append(_analytic(rule["shares"], config["knobs"].get("alpha_sc", 1.0)))
+        said.append(_analytic(config))
     if exits is not None:
         layers = ", ".join(str(layer + 1) for layer in exits["layers"])
         said.append(f"Samples may leave behind layer {layers}.")
     return " ".join(said)
 
 
-def _analytic(shares: list[float], scale: float) -> str:
-    """Tells what ACC's paper would expect of the tokens alone; the table's FLOPs are measured."""
+def _analytic(config: dict[str, Any]) -> str:
+    """Tells what ACC's paper would expect of the tokens alone; the table's FLOPs are counted."""
     from trimtab_strategies.acc.published import speedup  # numpy
 
-    factor = speedup(shares, scale)
+    scale = config["knobs"].get("alpha_sc", 1.0)
+    # A layer without heads does not know what is attended to, and keeps what it is given.
+    shares = [
+        share if heads else 1 / max(scale, 1e-9)
+        for share, heads in zip(
+            config["token_rule"]["shares"], config["heads_per_layer"], strict=True
+        )
+    ]
     return (
-        f"By the published formula (ACC, equation 7) this alone makes the encoder {factor:.2f} "
-        f"times as fast at alpha_sc = {scale:.4g}; FLOPs here are counted on the real rows."
+        f"By the published formula (ACC, equation 7) this alone makes the encoder "
+        f"{speedup(shares, scale):.2f} times as fast at alpha_sc = {scale:.4g}; FLOPs here are "
+        "counted on the real rows."
     )
 
 

@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 def load(folder: str | Path) -> TrimtabForSequenceClassification:
     """Loads a checkpoint as a transformers ``PreTrainedModel`` in eval mode, on the CPU.
 
-    The modelling code beside the weights is not run: the installed package's is.
+    The modelling code beside the weights is not run: the installed package's is. It is set to keep
+    its weights in the layout that the processor multiplies in (``model.keep_layouts``), until it is
+    trained.
 
     Raises:
         CheckpointError: if any byte of the folder was changed, or a tensor is missing,
             unexpected or of another shape.
     """
     path = Path(folder)
-    return load_checked(path, check_files(path))
+    model = load_checked(path, check_files(path))
+    model.keep_layouts()
+    return model
 
 
 def load_checked(path: Path, manifest: dict[str, Any]) -> TrimtabForSequenceClassification:

@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers.activations import ACT2FN
 
 from .configuration_trimtab import TrimtabConfig
+from .linear_trimtab import ElasticLinear
 
 
 class Embeddings(nn.Module):
@@ -57,17 +58,6 @@ class Embeddings(nn.Module):
         real = (input_ids != self.pad_token_id).long()
         positions: torch.Tensor = torch.cumsum(real, dim=1) * real + self.pad_token_id
         return positions
-
-
-class ElasticLinear(nn.Linear):
-    """A linear map that may have no inputs or no outputs; with no inputs it gives its bias."""
-
-    def reset_parameters(self) -> None:
-        """Draws weights as torch does, except where there are none to draw (torch would warn)."""
-        if self.weight.numel():
-            super().reset_parameters()
-        else:
-            nn.init.zeros_(self.bias)
 
 
 class ElasticLayer(nn.Module):
@@ -130,10 +120,8 @@ class ElasticLayer(nn.Module):
         if asking is None:
             query, key, value = self.qkv(hidden).tensor_split(3, dim=-1)
             return query, key, value
-        weight, bias, width = self.qkv.weight, self.qkv.bias, self.width
-        key_value = functional.linear(hidden, weight[width:], bias[width:])
-        key, value = key_value.tensor_split(2, dim=-1)
-        return functional.linear(asking, weight[:width], bias[:width]), key, value
+        key, value = self.qkv.some(hidden, self.width, 3 * self.width).tensor_split(2, dim=-1)
+        return self.qkv.some(asking, 0, self.width), key, value
 
     def attend(
         self,

@@ -21,6 +21,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from .configuration_trimtab import TrimtabConfig
 from .exits_trimtab import make_exits
 from .layers_trimtab import ClassifierHead, ElasticLayer, Embeddings
+from .linear_trimtab import ElasticLinear
 from .masked_trimtab import Softness, run_masked
 from .packed_trimtab import run_packed
 from .tokens_trimtab import make_token_rule
@@ -164,6 +165,17 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         chosen = min(within, key=lambda point: (point["drop"], point["flops_ratio"]))
         self.config.knobs = dict(chosen.get("knobs", {}))
         return dict(chosen)
+
+    def keep_layouts(self) -> None:
+        """Has evaluation on the CPU lay out the encoder's weights once, not in every product.
+
+        For a model in evaluation mode whose weights stay as they are; ``train()``, or a forward
+        pass with gradients, ends it. Weights that change behind torch's back (``weight.data``)
+        would go unseen until then. What is kept is a second copy of these weights in memory.
+        """
+        for module in self.layers.modules():
+            if isinstance(module, ElasticLinear):
+                module.keep_layout()
 
     @property
     def encoder_layers(self) -> list[ElasticLayer]:

@@ -11,7 +11,8 @@ import torch
 
 from .exits_trimtab import Leaving
 from .layers_trimtab import ElasticLayer
-from .rows_trimtab import PackedTokens
+from .linear_trimtab import rounded
+from .rows_trimtab import PackedTokens, filled
 from .tokens_trimtab import TokenRule, acts, scale_of
 from .trace_trimtab import Trace
 
@@ -85,10 +86,12 @@ def _pack(
     positions = model.embeddings.positions(input_ids).expand_as(input_ids)
     parts = [input_ids, positions, *([] if token_type_ids is None else [token_type_ids])]
     chosen = real[samples]
-    ids, where, *types = (part[samples][chosen] for part in parts)
+    round_up = rounded if model.encoder_layers[0].qkv.keeps_layout else int
+    fill = round_up(sum(lengths)) - sum(lengths)
+    ids, where, *types = (filled(part[samples][chosen], fill) for part in parts)
     rows = model.embeddings.embed(ids, types[0] if types else None, where)
     width = max((layer.width for layer in model.encoder_layers), default=0)
-    return PackedTokens(rows, lengths, samples, width)
+    return PackedTokens(rows, lengths, samples, width, round_up)
 
 
 def _run_layer(
@@ -119,7 +122,7 @@ def _context(layer: ElasticLayer, tokens: PackedTokens, asked: torch.Tensor) -> 
     for group in tokens.groups:
         query, key, value = group.pad(asked[group.rows]).tensor_split(3, dim=-1)
         found.append(group.pack(layer.attend(query, key, value, _mask(tokens.live_in(group)))))
-    return _joined(found)
+    return tokens.joined(found)
 
 
 def _context_and_kept(
@@ -138,7 +141,7 @@ def _context_and_kept(
         there = torch.ones_like(received, dtype=torch.bool) if live is None else live
         found.append(group.pack(context))
         kept.append(group.pack(rule.keeps(index, received, there, scale)))
-    return _joined(found), _joined(kept)
+    return tokens.joined(found), _joined(kept)
 
 
 def _run_last(layer: ElasticLayer, tokens: PackedTokens) -> None:

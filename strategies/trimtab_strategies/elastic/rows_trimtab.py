@@ -7,12 +7,13 @@ Legend of shapes:
 Samples are kept from the longest to the shortest, so that those of a group are neighbours and of
 near-equal length. Every linear layer runs on [R, d] and wastes nothing; only attention pads,
 within a group. A row that was let go may stay for a while where removing it would not pay; then
-``live`` is False there.
+``live`` is False there. Where numbers of rows are rounded up, others follow that nobody reads: R'
+rows in all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -55,14 +56,20 @@ class PackedTokens:
     """The hidden states of a batch as rows, with everything that says whose they are."""
 
     def __init__(
-        self, rows: torch.Tensor, lengths: list[int], samples: torch.Tensor, width: int
+        self,
+        rows: torch.Tensor,
+        lengths: list[int],
+        samples: torch.Tensor,
+        width: int,
+        round_up: Callable[[int], int] = int,
     ) -> None:
-        """Takes ``rows`` [R, d] of samples with ``lengths``, longest first.
+        """Takes ``rows`` [R', d] of samples with ``lengths``, longest first.
 
         ``samples`` [b] says which of the caller's samples each is; ``width`` is the attention
-        width, by which groups are made.
+        width, by which groups are made; ``round_up`` gives R' for R.
         """
         self.rows, self.lengths, self.samples, self._width = rows, lengths, samples, width
+        self._round_up = round_up
         self.live: torch.Tensor | None = None
         self._lay_out()
 
@@ -106,7 +113,7 @@ class PackedTokens:
     def mean(self) -> torch.Tensor:
         """Gives the mean of each sample's live tokens, [b, d]."""
         if len(self.groups) == 1 and self.groups[0].real is None and self.live is None:
-            return self.groups[0].pad(self.rows).mean(dim=1)
+            return self.groups[0].pad(self.rows[: self.n_rows]).mean(dim=1)
         # Group by group, which adds up in the same order every time on every device.
         summed = torch.cat([self._sum_of(group) for group in self.groups])
         return (summed / self.live_counts()[:, None]).to(self.rows)
@@ -150,7 +157,7 @@ class PackedTokens:
             return others
         if len(self.lengths) == 1:
             # Nothing need be sorted, which counts where a single short text is all there is.
-            rows = kept.nonzero().flatten()
+            rows = self._filled(kept.nonzero().flatten())
             self.live = None
             self._move(rows, torch.zeros_like(self.counts), [n_kept])
             return tuple(other[rows] for other in others)
@@ -159,7 +166,7 @@ class PackedTokens:
         rank = torch.empty_like(order)
         rank[order] = torch.arange(len(order), device=order.device)
         rows = kept.nonzero().flatten()
-        rows = rows[rank[self.owners[rows]].argsort(stable=True)]
+        rows = self._filled(rows[rank[self.owners[rows]].argsort(stable=True)])
         self.live = None
         self._move(rows, order, counts[order].tolist())
         return tuple(other[rows] for other in others)
@@ -173,11 +180,26 @@ class PackedTokens:
         if self.live is not None:
             self.live = self.live[rows]
         lengths = [self.lengths[place] for place in stay.tolist()]
-        self._move(rows, stay, lengths)
+        self._move(self._filled(rows), stay, lengths)
+
+    def _filled(self, rows: torch.Tensor) -> torch.Tensor:
+        return filled(rows, self._round_up(len(rows)) - len(rows))
+
+    def joined(self, parts: list[torch.Tensor]) -> torch.Tensor:
+        """Puts the rows [R, w] of all groups together, as long as ``rows`` are: [R', w]."""
+        fill = len(self.rows) - self.n_rows
+        if fill:
+            parts = [*parts, parts[0].new_zeros(fill, *parts[0].shape[1:])]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _move(self, rows: torch.Tensor, samples: torch.Tensor, lengths: list[int]) -> None:
         self.rows, self.samples, self.lengths = self.rows[rows], self.samples[samples], lengths
         self._lay_out()
+
+
+def filled(values: torch.Tensor, fill: int) -> torch.Tensor:
+    """Repeats the first of ``values`` [R] at their end, for rows that nobody reads."""
+    return torch.cat([values, values[:1].expand(fill)]) if fill and len(values) else values
 
 
 def grouped(lengths: list[int], width: int, device: str) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,6 @@ classifier reads, always stays, and a token that was let go never returns.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Literal
 
 import torch
@@ -97,8 +96,7 @@ class ShareRule(nn.Module):
         self, layer: int, received: torch.Tensor, live: torch.Tensor, scale: float
     ) -> torch.Tensor:
         """Tells which tokens stay, [B, n] of bool."""
-        counts = kept_of(self.shares[layer] * scale, live.shape[1])
-        wanted = counts.to(live.device)[live.sum(dim=1)]
+        wanted = self._counts(layer, live.shape[1], scale).to(live.device)[live.sum(dim=1)]
         # Dead tokens come last; sorting is stable, so that of equals the earlier stay.
         ranked = received.float().masked_fill(~live, -1.0)
         ranked = torch.cat([torch.full_like(ranked[:, :1], torch.inf), ranked[:, 1:]], dim=1)
@@ -108,13 +106,11 @@ class ShareRule(nn.Module):
         )
         return (rank < wanted[:, None]) & live
 
-
-@functools.lru_cache(maxsize=1024)
-def kept_of(share: float, longest: int) -> torch.Tensor:
-    """Gives how many tokens stay of 0 to ``longest``; in double precision, on the CPU."""
-    tokens = torch.arange(longest + 1, dtype=torch.float64)
-    wanted = torch.floor(share * tokens + 1e-9).long()
-    return wanted.clamp(min=1).minimum(tokens.long())
+    def _counts(self, layer: int, longest: int, scale: float) -> torch.Tensor:
+        """Gives how many tokens stay of 0 to ``longest``; in double precision, on the CPU."""
+        tokens = torch.arange(longest + 1, dtype=torch.float64)
+        wanted = torch.floor(self.shares[layer] * scale * tokens + 1e-9).long()
+        return wanted.clamp(min=1).minimum(tokens.long())
 
 
 TokenRule = ThresholdRule | ShareRule

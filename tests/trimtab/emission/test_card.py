@@ -10,16 +10,22 @@ from trimtab.emission._card import _rules
 
 
 @pytest.mark.parametrize(
-    ("knobs", "said"),
+    ("heads", "knobs", "said"),
     [
-        ({}, "3.03 times as fast at alpha_sc = 1;"),  # equation 7 for shares of 0.8 in 12 layers
-        ({"alpha_sc": 1.25}, "1.00 times as fast at alpha_sc = 1.25;"),
+        (2, {}, "3.03 times as fast at alpha_sc = 1;"),  # equation 7, 12 layers, shares of 0.8
+        (2, {"alpha_sc": 1.25}, "1.00 times as fast at alpha_sc = 1.25;"),
+        (0, {}, "1.00 times as fast at alpha_sc = 1;"),  # nothing goes in layers without heads
     ],
 )
 def test_the_published_estimate_stands_beside_what_was_counted(
-    knobs: dict[str, Any], said: str
+    heads: int, knobs: dict[str, Any], said: str
 ) -> None:
-    config = {"token_rule": {"kind": "share", "shares": [0.8] * 12}, "exits": None, "knobs": knobs}
+    config = {
+        "token_rule": {"kind": "share", "shares": [0.8] * 12},
+        "heads_per_layer": [heads] * 12,
+        "exits": None,
+        "knobs": knobs,
+    }
     assert said in _rules(config)
 
 

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from trimtab_strategies.elastic import TrimtabConfig, TrimtabForSequenceClassification, rows_trimtab
+from trimtab_strategies.elastic import (
+    TrimtabConfig,
+    TrimtabForSequenceClassification,
+    linear_trimtab,
+    rows_trimtab,
+)
 from trimtab_strategies.elastic.exits_trimtab import Leaving, uncertainty
 from trimtab_strategies.elastic.rows_trimtab import grouped
 
@@ -78,6 +83,8 @@ def make_model(config):
         if hasattr(model.token_rule, "base"):
             model.token_rule.base.copy_(torch.rand(config.num_hidden_layers) * 0.12)
             model.token_rule.offset.normal_(0, 0.005)
+    if linear_trimtab.FEWEST_WEIGHTS == 0:  # by the fixture `layout`
+        model.keep_layouts()
     return model
 
 
@@ -131,7 +138,16 @@ def margins(model, batch, monkeypatch):
     return logits, near > NEAR
 
 
-@pytest.fixture(params=["as it is", "groups of equals", "one group", "always moved", "never moved"])
+@pytest.fixture(
+    params=[
+        "as it is",
+        "groups of equals",
+        "one group",
+        "always moved",
+        "never moved",
+        "rounded up, weights laid out",
+    ]
+)
 def layout(request, monkeypatch):
     """The ways in which rows can be grouped and moved; none may change what comes out."""
     if request.param == "groups of equals":
@@ -142,6 +158,8 @@ def layout(request, monkeypatch):
         monkeypatch.setattr(rows_trimtab, "PAYS_FROM", 0.0)
     if request.param == "never moved":
         monkeypatch.setattr(rows_trimtab, "PAYS_FROM", 1.0)
+    if request.param == "rounded up, weights laid out":
+        monkeypatch.setattr(linear_trimtab, "FEWEST_WEIGHTS", 0)
 
 
 def test_packed_equals_masked_under_every_combination_of_rules(seed, layout):
