@@ -54,11 +54,15 @@ class RecipeSpace:
     def anchors(self) -> list[Recipe]:
         """Gives the recipes to try first: each combination as it is recommended, short ones first.
 
-        Those of one step come in the order in which the spec names them.
+        Those of equal length come in the order in which the spec names their strategies.
         """
-        alone = [(name,) for name in self._choices]
-        together = [chosen for chosen in self._combinations.values() if len(chosen) > 1]
-        return [self._recipe(chosen, self._defaults(chosen)) for chosen in (*alone, *together)]
+        named = list(self._choices)
+
+        def place(chosen: tuple[str, ...]) -> tuple[int, list[int]]:
+            return len(chosen), sorted(named.index(name) for name in chosen)
+
+        ordered = sorted(self._combinations.values(), key=place)
+        return [self._recipe(chosen, self._defaults(chosen)) for chosen in ordered]
 
     def draw(self, trial: Trial) -> Recipe:
         """Draws one recipe."""

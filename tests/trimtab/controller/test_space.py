@@ -169,6 +169,7 @@ def test_combinations_take_one_strategy_for_each_thing_that_goes() -> None:
     space = RecipeSpace(dict.fromkeys(reversed(registry.names()), {}), 5000)
     anchors = [tuple(step.strategy for step in recipe) for recipe in space.anchors()]
     assert anchors[:4] == [("early_exit",), ("acc",), ("ltp",), ("fisher",)], "as the spec has them"
+    assert anchors[4:6] == [("acc", "early_exit"), ("ltp", "early_exit")], "and so with pairs"
     assert len(anchors) == len(set(anchors)) == 11
     assert ("fisher", "ltp", "early_exit") in anchors and ("ltp", "acc") not in anchors
     found = drawn(space, 200)
