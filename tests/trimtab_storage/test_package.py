@@ -22,14 +22,18 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_store_is_light_to_import() -> None:
+    """On a slow machine the database library alone takes longer; the bound moves with it."""
     code = (
-        "import sys, time; start = time.process_time(); from trimtab_storage import Store;"
-        "print(time.process_time() - start);"
+        "import sys, time; start = time.process_time(); import sqlalchemy;"
+        "library = time.process_time() - start; from trimtab_storage import Store;"
+        "print(time.process_time() - start, library);"
         "print(*{'pandas', 'numpy', 'torch', 'ray', 'sqlalchemy.orm'} & set(sys.modules))"
     )
     # Processor time, so that other work on the machine does not count.
     outputs = [run(code).split("\n") for _ in range(5)]
-    assert min(float(seconds) for seconds, *_ in outputs) <= 0.25
+    times = [[float(seconds) for seconds in first.split()] for first, *_ in outputs]
+    taken, library = (min(column) for column in zip(*times, strict=True))
+    assert taken <= max(0.25, 1.5 * library)
     assert outputs[0][1] == ""
 
 
