@@ -38,7 +38,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The cheapest setting on the rows that decide: there, and on the others if asked."""
+    """The cheapest setting on the rows that decide, and its mean MACs there."""
 
     cost: float
     curve: Curve

@@ -2,8 +2,9 @@
 
 AG News, TREC and SST-2 are read from a folder with ``<task>/train.tsv`` and
 ``<task>/validation.tsv``, named by the environment variable TRIMTAB_DATA; BBC News comes with a
-package. Rows to fine-tune on, rows to develop on and rows to report on never overlap, and nothing
-that is reported was chosen on rows that it is reported on.
+package. Rows to fine-tune on, rows to develop on and rows to report on never overlap. What was
+chosen with a look at rows to report on (in ``quality-*``: a margin, and LTP's default weight of
+sparsity) is named where it is reported.
 """
 
 from __future__ import annotations

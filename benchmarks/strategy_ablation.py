@@ -1,4 +1,4 @@
-"""What do the parts of token pruning and of exits add? On TREC, on rows that chose nothing.
+"""What do the parts of token pruning and of exits add? On TREC, in accuracy.
 
 Three seeds each.
 Order: ACC's shares with the most attended tokens kept (as published), with tokens kept at random,

@@ -155,21 +155,24 @@ class PackedTokens:
         if n_kept > (1 - PAYS_FROM) * self.n_rows:
             self.live = None if n_kept == self.n_rows else kept
             return others
-        if len(self.lengths) == 1:
-            # Nothing need be sorted, which counts where a single short text is all there is.
-            rows = self._filled(kept.nonzero().flatten())
-            self.live = None
-            self._move(rows, torch.zeros_like(self.counts), [n_kept])
-            return tuple(other[rows] for other in others)
+        rows = kept.nonzero().flatten()
+        order, lengths = torch.zeros_like(self.counts), [n_kept]
+        if len(self.lengths) > 1:  # the rows of a single short text need no sorting
+            rows, order, lengths = self._sorted(kept, rows)
+        rows, self.live = self._filled(rows), None
+        self._move(rows, order, lengths)
+        return tuple(other[rows] for other in others)
+
+    def _sorted(
+        self, kept: torch.Tensor, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+        """Sorts ``rows``, which are those ``kept``, by samples, those with most of them first."""
         counts = torch.zeros_like(self.counts).index_add(0, self.owners, kept.to(self.counts))
         order = counts.argsort(descending=True, stable=True)
         rank = torch.empty_like(order)
         rank[order] = torch.arange(len(order), device=order.device)
-        rows = kept.nonzero().flatten()
-        rows = self._filled(rows[rank[self.owners[rows]].argsort(stable=True)])
-        self.live = None
-        self._move(rows, order, counts[order].tolist())
-        return tuple(other[rows] for other in others)
+        rows = rows[rank[self.owners[rows]].argsort(stable=True)]
+        return rows, order, counts[order].tolist()
 
     def leave(self, leaving: torch.Tensor) -> None:
         """Takes out the samples that are ``leaving`` [b]."""
