@@ -24,10 +24,10 @@ from typing import Any
 import _tasks
 import numpy as np
 
-SHARES = (0.45, 0.3, 0.2)
+SHARES = (0.6, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2)
+WITH_EXITS = (0.45, 0.3, 0.2)
+WITH_JOINT_EXITS = (0.45, 0.3)
 BEFORE_TOKENS = 0.45
-WITH_EXITS = (0.45, 0.3)
-SCALES = {"ltp": ("delta_scale", (0.5, 1.0)), "acc": ("alpha_sc", (1.0, 1.1))}
 SETTINGS: dict[str, dict[str, Any]] = {
     "fisher": {"calibration": 1024},
     "ltp": {"soft_epochs": 1},
@@ -44,11 +44,12 @@ class Recorded:
     """What a model kept and said at one scale of its token rule, and what that costs.
 
     ``singles`` names what it is with nobody leaving, None where that is nothing of its own;
-    ``together`` what it is with its exits; ``about`` tells what else is set.
+    ``together`` what it is with its exits, None where it has none; ``about`` tells what else is
+    set.
     """
 
     singles: str | None
-    together: str
+    together: str | None
     about: Mapping[str, Any]
     records: Any
     pricing: Any
@@ -57,9 +58,9 @@ class Recorded:
 def record_all(task: str, seeds: Sequence[int]) -> dict[int, list[Recorded]]:
     """Makes all branches of all seeds on all cores, and gives what was recorded by seed."""
     _tasks.prepare(task)  # made once, before many ask for it
-    jobs = list(itertools.product([task], seeds, BRANCHES))
+    jobs = list(itertools.product([task], BRANCHES, seeds))
     found: dict[int, list[Recorded]] = {seed: [] for seed in seeds}
-    for (_, seed, _), recorded in zip(jobs, on_all_cores(record_branch, jobs), strict=True):
+    for (_, _, seed), recorded in zip(jobs, on_all_cores(record_branch, jobs), strict=True):
         found[seed] += recorded
     return found
 
@@ -71,12 +72,12 @@ def on_all_cores(work: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
         return list(pool.map(work, jobs))
 
 
-def record_branch(job: tuple[str, int, str]) -> list[Recorded]:
+def record_branch(job: tuple[str, str, int]) -> list[Recorded]:
     """Makes one branch of one seed."""
     import torch
 
     torch.set_num_threads(1)
-    task, seed, branch = job
+    task, branch, seed = job
     prepared, started = _tasks.prepare(task), time.monotonic()
     train = prepared.train.select(np.arange(MOST_ROWS.get(task, len(prepared.train))))
     maker = Maker(prepared, replace(prepared, train=train).calibration(seed))
@@ -107,10 +108,12 @@ class Maker:
         made = found.apply(model, self.calibration, choices, None, ladder, lambda *_: None)
         return [variant.model for variant in made]
 
-    def record(self, model: Any, singles: str | None, together: str, **about: Any) -> Any:
-        """Runs a model with exits over the rows to report on, at each scale that it has."""
+    def record(
+        self, model: Any, singles: str | None, together: str | None, **about: Any
+    ) -> Iterator[Recorded]:
+        """Runs a model over the rows to report on, at each scale that a search would try."""
         from trimtab_strategies.outcomes import Pricing
-        from trimtab_workers.sweeping import record
+        from trimtab_workers.sweeping import SCALES, record
 
         rule, pricing = model.token_rule, Pricing.of(model.config.to_dict())
         name, scales = ("", (1.0,)) if rule is None else SCALES[rule.placement]
@@ -143,15 +146,17 @@ def _tokens(strategy: str, name: str) -> Callable[[Maker], Iterator[Recorded]]:
 
 
 def _fisher(maker: Maker) -> Iterator[Recorded]:
-    """Three shares; behind two of them exits of either kind; behind the dearer one tokens too.
+    """All shares; behind some of them exits of either kind; behind the dearest of those tokens too.
 
     Joint training gets a model used to its missing tokens, so that what comes before it does not.
     """
     smaller = dict(zip(SHARES, maker.apply("fisher", maker.dense, *SHARES), strict=True))
     for share, model in smaller.items():
-        (distilled,) = maker.apply("early_exit", model)
-        yield from maker.record(distilled, "Fisher", "Fisher + exits", share=share)
+        yield from maker.record(model, "Fisher", None, share=share)
     for share in WITH_EXITS:
+        (distilled,) = maker.apply("early_exit", smaller[share])
+        yield from maker.record(distilled, None, "Fisher + exits", share=share)
+    for share in WITH_JOINT_EXITS:
         (joint,) = maker.apply("early_exit", smaller[share], **JOINT)
         yield from maker.record(joint, None, "Fisher + exits", share=share, **JOINT)
     for strategy, name, wanted in (

@@ -59,10 +59,11 @@ def families(recorded: Sequence[Any]) -> dict[str, list[Curve]]:
     """Sorts all curves of one seed by what was done; combinations and singles together as well."""
     found: dict[str, list[Curve]] = {}
     for one in recorded:
-        n_exits = len(one.records.exit_layers)
-        found.setdefault(one.together, []).extend(
-            _curve(one, list(range(first, n_exits))) for first in range(n_exits)
-        )
+        if one.together is not None:
+            n_exits = len(one.records.exit_layers)
+            found.setdefault(one.together, []).extend(
+                _curve(one, list(range(first, n_exits))) for first in range(n_exits)
+            )
         if one.singles is not None:
             found.setdefault(one.singles, []).append(_curve(one, []))
     pooled: dict[str, list[Curve]] = {name: [] for name in POOLED}
