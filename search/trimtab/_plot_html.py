@@ -38,6 +38,11 @@ def paint(scene: Scene, out: Path) -> None:
     _points(figure, scene)
     _frontier(figure, scene)
     _baseline_and_chosen(figure, scene)
+    write_page(figure, scene.title, out)
+
+
+def write_page(figure: go.Figure, title: str, out: Path) -> None:
+    """Writes a figure as a page that needs no network."""
     body = figure.to_html(
         include_plotlyjs=True,
         include_mathjax=False,
@@ -45,11 +50,19 @@ def paint(scene: Scene, out: Path) -> None:
         default_height=f"{HEIGHT_PX}px",
         config={"displaylogo": False, "responsive": True},
     )
-    out.write_text(PAGE.format(title=html.escape(scene.title), body=body), encoding="utf-8")
+    out.write_text(PAGE.format(title=html.escape(title), body=body), encoding="utf-8")
 
 
 def _layout(scene: Scene) -> dict[str, Any]:
-    title, subtitle = html.escape(scene.title), html.escape(scene.subtitle)
+    layout = page_layout(scene.title, scene.subtitle)
+    layout["xaxis"] |= {"title": {"text": scene.x_label}, "range": scene.x_range}
+    layout["yaxis"] |= {"title": {"text": html.escape(scene.y_label)}, "range": scene.y_range}
+    return layout
+
+
+def page_layout(title: str, subtitle: str) -> dict[str, Any]:
+    """Gives the style that all pictures share, axes without titles; both texts are escaped."""
+    title, subtitle = html.escape(title), html.escape(subtitle)
     axis = {"gridcolor": PALE_GREY, "zeroline": False, "tickfont": {"color": PALE_INK}}
     return {
         "template": "none",
@@ -61,8 +74,8 @@ def _layout(scene: Scene) -> dict[str, Any]:
             "x": 0,
             "xref": "paper",
         },
-        "xaxis": {**axis, "title": {"text": scene.x_label}, "range": scene.x_range},
-        "yaxis": {**axis, "title": {"text": html.escape(scene.y_label)}, "range": scene.y_range},
+        "xaxis": {**axis},
+        "yaxis": {**axis},
         "legend": {"x": 0.99, "y": 0.02, "xanchor": "right", "yanchor": "bottom"},
         "hoverlabel": {"align": "left", "bgcolor": "white", "font": {"color": INK}},
         "margin": {"l": 80, "r": 40, "t": 100, "b": 70},

@@ -31,8 +31,8 @@ class StudyChangedError(InputError):
     def __init__(self, study: str, fields: Sequence[str]) -> None:
         super().__init__(
             f"study {study!r} exists with other values of: {', '.join(fields)}; only budget, "
-            "max_drop, search.trials, search.time, workers and output may change: give the study "
-            "another name, or put these back"
+            "max_drop, search.trials, search.time, search.stop, workers and output may change: "
+            "give the study another name, or put these back"
         )
         self.fields = tuple(fields)
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
 
 
 def non_dominated(drops: Sequence[float], costs: Sequence[float]) -> list[bool]:
@@ -19,7 +15,11 @@ def non_dominated(drops: Sequence[float], costs: Sequence[float]) -> list[bool]:
     Raises:
         ValueError: if the two differ in length or hold a value that is not finite.
     """
-    drop, cost = _pairs(drops, costs)
+    # Not above: whoever asks for a hypervolume need not wait for it.
+    import numpy as np
+
+    _check(drops, costs)
+    drop, cost = np.asarray(drops, dtype=np.float64), np.asarray(costs, dtype=np.float64)
     if drop.size == 0:
         return []
     order = np.lexsort((drop, cost))
@@ -47,27 +47,25 @@ def hypervolume(
     Raises:
         ValueError: if drops and costs differ in length, or anything is not finite.
     """
-    drop, cost = _pairs(drops, costs)
+    _check(drops, costs)
     worst_drop, worst_cost = reference
-    _pairs([worst_drop], [worst_cost])
-    inside = (drop < worst_drop) & (cost < worst_cost)
-    order = np.argsort(cost[inside])
-    drop, cost = drop[inside][order], cost[inside][order]
-    widths = np.diff(np.r_[cost, worst_cost])
-    heights = worst_drop - np.minimum.accumulate(drop)
-    return float(widths @ heights)
+    _check([worst_drop], [worst_cost])
+    area, reached = 0.0, worst_drop
+    for cost, drop in sorted(zip(costs, drops, strict=True)):
+        if cost < worst_cost and drop < reached:
+            area += (reached - drop) * (worst_cost - cost)
+            reached = drop
+    return area
 
 
-def _pairs(drops: Sequence[float], costs: Sequence[float]) -> tuple[Floats, Floats]:
-    drop, cost = np.asarray(drops, dtype=np.float64), np.asarray(costs, dtype=np.float64)
-    if drop.shape != cost.shape or drop.ndim != 1:
+def _check(drops: Sequence[float], costs: Sequence[float]) -> None:
+    if len(drops) != len(costs):
         raise ValueError(
-            f"each point must have one drop and one cost, but got {drop.size} drops "
-            f"and {cost.size} costs"
+            f"each point must have one drop and one cost, but got {len(drops)} drops "
+            f"and {len(costs)} costs"
         )
-    if not (np.isfinite(drop).all() and np.isfinite(cost).all()):
+    if not all(map(math.isfinite, (*drops, *costs))):
         raise ValueError(
             "drops and costs must be finite, but got infinity or nan; "
             "leave out the points that were not measured"
         )
-    return drop, cost

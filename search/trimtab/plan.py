@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trimtab.controller import budget_ratio, finetune_of, limits_of, task_of
+from trimtab._reuse import Reuse, look_up
+from trimtab.controller import budget_ratio, limits_of, task_of
 from trimtab.controller._ladder import ladder
-from trimtab.errors import InputError
-from trimtab.forge import baseline_key
+from trimtab.controller._reach import Combination
+from trimtab.controller._underway import MOST_PREFIXES
 from trimtab.spec import Flops, Spec
-from trimtab_storage import ArtifactFiles, Reader
+from trimtab_storage import ArtifactFiles
 from trimtab_strategies import registry
 from trimtab_strategies.base import CostRange, default_choices
 from trimtab_strategies.cost import mean_flops
@@ -23,16 +24,6 @@ from trimtab_workers.jobs import Place, Survey, SurveyJob
 STATISTICS_BYTES, TILE = 4, 256
 FRONTIER_MODELS = 8
 """About how many models of a study lie on its frontier, and so keep their weights."""
-
-
-@dataclass(frozen=True)
-class Reuse:
-    """What the database holds already of the work that a spec asks for."""
-
-    has_baseline: bool = False
-    terminal_trials: int = 0
-    elapsed_s: float = 0.0
-    seconds_per_trial: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,9 @@ class Plan:
     budget_ratio: float | None
     ladder: tuple[float, ...]
     reach: Mapping[str, CostRange]
+    left_out: str | None
     trials_wanted: int
+    stop: str | None
     finetune_seconds: float
     seconds_per_trial: float
     trials_that_fit: int
@@ -72,11 +65,6 @@ class Plan:
         """Gives the plan as names and short texts."""
         rows = ", ".join(f"{count:,} {name}" for name, count in self.rows.items())
         rungs = ", ".join(f"{100 * rung:.3g}%" for rung in self.ladder)
-        reused = []
-        if self.reuse.has_baseline:
-            reused.append("the baseline")
-        if self.reuse.terminal_trials:
-            reused.append(f"{self.reuse.terminal_trials} trials")
         spans = {
             f"{name} reaches": f"{span.low_flops / self.baseline_flops:.0%} to "
             f"{span.high_flops / self.baseline_flops:.0%} of the baseline's FLOPs"
@@ -91,11 +79,13 @@ class Plan:
             f"{self.mean_tokens:.1f} tokens on average; {first}",
             **({"fine-tuning": tuned} if self.finetune_seconds else {}),
             **spans,
+            **({"left out": self.left_out} if self.left_out else {}),
             "each recipe is made at": f"{rungs} of the baseline's FLOPs",
             "trials": f"{self.trials_wanted} wanted; about {self.trials_that_fit} fit the time "
             f"left, at {self.seconds_per_trial:.0f} s each (a rough estimate)",
+            **({"stops early": self.stop} if self.stop else {}),
             "disk": f"about {self.disk_bytes / 1e6:,.0f} MB",
-            "reused": ", ".join(reused) or "nothing yet",
+            **self.reuse.facts(self.trials_wanted),
         }
 
 
@@ -110,9 +100,9 @@ def make_plan(spec: Spec, db: str) -> Plan:
     place = Place(task_of(spec), spec.model, ArtifactFiles(Path(), "plan"))
     survey = SurveyJob(place).run(WorkerContext("cpu", lambda stage, done, total: None))
     flops = mean_flops(survey.shape, survey.histogram)
-    reuse = _reuse(spec, survey, db)
     # The baseline's metric is not known yet, and the budget on FLOPs does not depend on it.
     ratio = budget_ratio(limits_of(spec, 1.0), flops)
+    reuse, prospect = look_up(spec, survey, db, ratio)
     names = [entry.name for entry in spec.search.strategies]
     reach = {name: registry.get(name).reach(survey.shape, survey.histogram) for name in names}
     samples_per_s = _flops_per_second(survey) / flops
@@ -128,18 +118,23 @@ def make_plan(spec: Spec, db: str) -> Plan:
             "to train on": survey.n_train,
             "to decide on": survey.n_search,
             "to certify": survey.n_certify,
+            **({"without labels": survey.n_unlabeled} if survey.n_unlabeled else {}),
         },
         is_finetuned_first=not survey.has_head,
         budget_ratio=ratio,
         ladder=ladder(ratio),
         reach=reach,
+        left_out=prospect.left_out,
         trials_wanted=spec.search.trials,
+        stop=_stop(spec),
         finetune_seconds=tuning_s,
         seconds_per_trial=seconds,
         trials_that_fit=fits,
         disk_bytes=_disk_bytes(survey),
         reuse=reuse,
-        warnings=tuple(_warnings(spec, survey, ratio, flops, reach, reuse.terminal_trials + fits)),
+        warnings=tuple(
+            _warnings(spec, survey, ratio, prospect.least, reuse.terminal_trials + fits)
+        ),
     )
 
 
@@ -147,21 +142,21 @@ def _warnings(
     spec: Spec,
     survey: Survey,
     ratio: float | None,
-    flops: float,
-    reach: Mapping[str, CostRange],
+    least: Mapping[Combination, float],
     done_by_then: int,
 ) -> list[str]:
     found = []
-    lowest = min(span.low_flops for span in reach.values())
-    if ratio is not None and ratio * flops < lowest:
+    lowest = min(least.values())
+    if ratio is not None and ratio < lowest:
         found.append(
-            f"the budget is {ratio:.1%} of the baseline's FLOPs, but no strategy goes below "
-            f"{lowest / flops:.1%}: the run would end with exit code 3"
+            f"the budget is {ratio:.1%} of the baseline's FLOPs, but no recipe goes below "
+            f"{lowest:.1%}: the run would end with exit code 3"
         )
     if ratio is not None and ratio >= 1:
+        dense = _shown(mean_flops(survey.shape, survey.histogram))
         found.append(
-            "the baseline meets this budget as it is "
-            f"({_shown(flops)} per sample): lower it to have anything compressed"
+            f"the baseline meets this budget as it is ({dense} per sample): lower it to have "
+            "anything compressed"
         )
     if survey.n_truncated:
         found.append(
@@ -176,30 +171,17 @@ def _warnings(
     return found
 
 
+def _stop(spec: Spec) -> str | None:
+    """Says in words when ``search.stop`` ends the search; None where it never does."""
+    stop = spec.search.stop
+    if stop is None:
+        return None
+    last = "the last trial adds" if stop.patience == 1 else f"the last {stop.patience} trials add"
+    return f"once {last} less than {stop.gain} to the hypervolume; recommended recipes come first"
+
+
 def _shown(flops: float) -> str:
     return str(Flops(absolute=float(f"{flops:.3g}")))
-
-
-def _reuse(spec: Spec, survey: Survey, db: str) -> Reuse:
-    from trimtab_storage import StorageError
-
-    try:
-        reader = Reader.open_reader(db)
-    except StorageError as error:
-        if "no database" in str(error):
-            return Reuse()
-        raise InputError(str(error)) from error
-    with reader:
-        row = reader.artifact(baseline_key(survey, task_of(spec), finetune_of(spec)))
-        study = reader.study(spec.name)
-        trials = [] if study is None else reader.trials(study.id)
-    seconds = [trial.seconds for trial in trials if trial.seconds and trial.state == "complete"]
-    return Reuse(
-        has_baseline=row is not None and row.path is not None,
-        terminal_trials=sum(trial.state in ("complete", "failed") for trial in trials),
-        elapsed_s=0.0 if study is None else study.elapsed_s,
-        seconds_per_trial=sum(seconds) / len(seconds) if seconds else None,
-    )
 
 
 def _trial_passes(spec: Spec, survey: Survey, rungs: tuple[float, ...]) -> float:
@@ -251,8 +233,8 @@ def _flops_per_second(survey: Survey) -> float:
 
 
 def _disk_bytes(survey: Survey) -> int:
-    """Sizes the baseline, a frontier of models, and moments for each importance and row count."""
+    """Sizes the baseline, a frontier of models, those that others start from, and statistics."""
     widths = (*survey.shape.heads, *survey.shape.filters)
     # Of a symmetric matrix about half is kept, in tiles.
     statistics = sum(width * (width + TILE) // 2 for width in widths) * STATISTICS_BYTES
-    return survey.model_bytes * (1 + FRONTIER_MODELS) + 4 * statistics
+    return survey.model_bytes * (1 + FRONTIER_MODELS + MOST_PREFIXES) + 4 * statistics

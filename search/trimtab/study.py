@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trimtab.errors import InputError, NothingFinishedError
+from trimtab.progress import hypervolume_of
 from trimtab.query import check_latency, choose_among
 from trimtab.selection import Choice, Limits, is_feasible
 from trimtab_storage import PointRow, Reader, Store, StudyRow, TrialRow
@@ -237,6 +238,7 @@ class Study:
             "baseline": row.baseline,
             "elapsed_s": round(row.elapsed_s, 1),
             "remaining_s": _remaining_s(row, counts),
+            "hypervolume": hypervolume_of(points, limits.max_drop),
         }
 
     def _reader(self) -> Reader:

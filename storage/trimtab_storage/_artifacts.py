@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from trimtab_storage import _json
+from trimtab_storage import _json, frontier
 from trimtab_storage.rows import ArtifactRow, NewArtifact
 from trimtab_storage.schema import artifact
 
@@ -39,6 +39,22 @@ def kept(connection: Connection) -> list[ArtifactRow]:
     return [_row(row) for row in connection.execute(query)]
 
 
+def models_off_frontiers(connection: Connection) -> list[str]:
+    """Gives the kept models that are on no study's frontier, and that none on one was made from."""
+    on_one = frontier.artifact_keys()
+    made = artifact.alias("made")
+    parents = select(made.c.parent_key).where(
+        made.c.key.in_(on_one), made.c.path.is_not(None), made.c.parent_key.is_not(None)
+    )
+    query = select(artifact.c.key).where(
+        artifact.c.kind == "model",
+        artifact.c.path.is_not(None),
+        artifact.c.key.not_in(on_one),
+        artifact.c.key.not_in(parents),
+    )
+    return list(connection.scalars(query))
+
+
 def record(connection: Connection, artifacts: Iterable[NewArtifact], now: str) -> None:
     """Inserts artifacts; of those that are there, the file facts are renewed and meta is merged.
 
@@ -57,8 +73,10 @@ def record(connection: Connection, artifacts: Iterable[NewArtifact], now: str) -
         connection.execute(statement, rows)
 
 
-def forget_file(connection: Connection, key: str) -> None:
-    connection.execute(update(artifact).where(artifact.c.key == key).values(path=None))
+def forget_files(connection: Connection, keys: Iterable[str]) -> None:
+    wanted = func.json_each(_json.dumps(list(keys))).table_valued("value")
+    of_them = artifact.c.key.in_(select(wanted.c.value))
+    connection.execute(update(artifact).where(of_them).values(path=None))
 
 
 def _row(row: Row[Any]) -> ArtifactRow:

@@ -44,8 +44,11 @@ def add(
     return [row_id for row_id, _ in rows], sum(owner != trial_id for _, owner in set(rows))
 
 
-def listed(connection: Connection, study_id: int, split: str | None) -> list[PointRow]:
-    query = select(*_FIELDS).where(point.c.study_id == study_id).order_by(point.c.id)
+def listed(
+    connection: Connection, study_id: int, split: str | None, after_id: int = 0
+) -> list[PointRow]:
+    newer = point.c.study_id == study_id, point.c.id > after_id
+    query = select(*_FIELDS).where(*newer).order_by(point.c.id)
     if split is not None:
         query = query.where(point.c.split == split)
     return [_row(row) for row in connection.execute(query)]

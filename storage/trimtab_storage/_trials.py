@@ -23,9 +23,13 @@ _FIELDS = [column for column in trial.c if column is not trial.c.fence]
 
 
 def listed(
-    connection: Connection, study_id: int, state: TrialState | str | None = None
+    connection: Connection,
+    study_id: int,
+    state: TrialState | str | None = None,
+    from_number: int = 0,
 ) -> list[TrialRow]:
-    query = select(*_FIELDS).where(trial.c.study_id == study_id).order_by(trial.c.number)
+    wanted = trial.c.study_id == study_id, trial.c.number >= from_number
+    query = select(*_FIELDS).where(*wanted).order_by(trial.c.number)
     if state is not None:
         query = query.where(trial.c.state == TrialState(state).value)
     return [_row(row) for row in connection.execute(query)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    CompoundSelect,
     Connection,
     Select,
     Update,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    union,
     union_all,
     update,
 )
@@ -77,6 +79,12 @@ def query(study_id: int, cost: Cost | str, limits: Limits) -> Select[tuple[objec
         .where(point.c.study_id == study_id, flag == _YES, *limits.conditions())
         .order_by(value, point.c.drop, point.c.id)
     )
+
+
+def artifact_keys() -> CompoundSelect[tuple[str]]:
+    """Selects the artifacts that have a point on any frontier of any study."""
+    flagged = (select(point.c.artifact_key).where(flag == _YES) for flag, _ in _AXES.values())
+    return union(*flagged)
 
 
 def mark(connection: Connection, study_id: int, after_id: int) -> None:

@@ -88,20 +88,30 @@ class Reader:
         with self._database.read() as connection:
             return _studies.named(connection, name)
 
-    def trials(self, study_id: int, state: TrialState | str | None = None) -> list[TrialRow]:
-        """Gives a study's trials by number, all or those in one state."""
+    def trials(
+        self, study_id: int, state: TrialState | str | None = None, from_number: int = 0
+    ) -> list[TrialRow]:
+        """Gives a study's trials by number, all or those in one state.
+
+        With `from_number`, those with lower numbers are not read, however many there are.
+        """
         with self._database.read() as connection:
-            return _trials.listed(connection, study_id, state)
+            return _trials.listed(connection, study_id, state, from_number)
 
     def trial_counts(self, study_id: int) -> dict[str, int]:
         """Gives how many trials are in each of the four states."""
         with self._database.read() as connection:
             return _trials.counts(connection, study_id)
 
-    def points(self, study_id: int, split: str | None = Split.SEARCH) -> list[PointRow]:
-        """Gives a study's points in the order they came, of one split or, with None, of both."""
+    def points(
+        self, study_id: int, split: str | None = Split.SEARCH, after_id: int = 0
+    ) -> list[PointRow]:
+        """Gives a study's points in the order they came, of one split or, with None, of both.
+
+        With `after_id`, only those with a higher id are read, however many others there are.
+        """
         with self._database.read() as connection:
-            return _points.listed(connection, study_id, split)
+            return _points.listed(connection, study_id, split, after_id)
 
     def point(self, point_id: int) -> PointRow | None:
         """Gives the point of that id, or None."""
@@ -140,6 +150,14 @@ class Reader:
         """Gives the artifacts whose weights are on the disk."""
         with self._database.read() as connection:
             return _artifacts.kept(connection)
+
+    def models_off_frontiers(self) -> list[str]:
+        """Gives the keys of kept models whose weights no frontier needs.
+
+        They have no point on any study's frontier, and no model on one was made from them.
+        """
+        with self._database.read() as connection:
+            return _artifacts.models_off_frontiers(connection)
 
     def events(self, study_id: int, after_id: int = 0) -> list[EventRow]:
         """Gives a study's events with a higher id than the given one, oldest first."""

@@ -102,6 +102,14 @@ artifact = Table(
     Column("seconds", Float, nullable=False),
     Column("created_at", Text, nullable=False),
 )
+# Holds those alone whose weights are on the disk, few among all that were ever made.
+artifact_kept = Index(
+    "artifact_kept",
+    artifact.c.kind,
+    artifact.c.key,
+    artifact.c.parent_key,
+    sqlite_where=text("path IS NOT NULL"),
+)
 
 point = Table(
     "point",

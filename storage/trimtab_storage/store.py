@@ -310,21 +310,24 @@ class Store(Reader):
         assert row is not None
         return row
 
-    def forget_file(self, key: str) -> None:
-        """Notes that an artifact's weights are dropped; the files are left to `drop_files`."""
+    def forget_file(self, *keys: str) -> None:
+        """Notes that artifacts' weights are dropped; the files are left to `drop_files`."""
         with self._database.write() as connection:
-            _artifacts.forget_file(connection, key)
+            _artifacts.forget_files(connection, keys)
 
-    def drop_files(self, files: ArtifactFiles, key: str) -> None:
-        """Drops an artifact's weights; its recipe stays.
+    def drop_files(self, files: ArtifactFiles, *keys: str) -> None:
+        """Drops artifacts' weights; their recipes stay.
 
         Killed in between, it leaves files that no row knows of, never a row without its files.
-        Another process that records the artifact meanwhile keeps them.
+        Another process that records an artifact meanwhile keeps them.
         """
-        self.forget_file(key)
+        if not keys:
+            return
+        self.forget_file(*keys)
         with self._database.write() as connection:
-            if not _artifacts.is_kept(connection, key):
-                files.remove(key)
+            for key in keys:
+                if not _artifacts.is_kept(connection, key):
+                    files.remove(key)
 
     def sweep_files(self, files: ArtifactFiles) -> int:
         """Removes what the owner of the files left behind when it was killed; gives how many.

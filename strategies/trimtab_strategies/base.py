@@ -31,7 +31,8 @@ class Choice:
     float. A choice with ``requires`` exists only where the named other choice has that value, one
     with ``unless`` only where it has another. One that ``counts_rows`` is a number of training
     rows: values past the rows there are say nothing. ``before`` is what was done, without asking,
-    in versions that did not have this choice.
+    in versions that did not have this choice. ``anchors`` are values that are worth an early trial
+    beside the default, since they cost little or tell much.
 
     Raises:
         ValueError: if the default is not among the values or outside the range.
@@ -48,6 +49,7 @@ class Choice:
     unless: tuple[tuple[str, Value], ...] = ()
     counts_rows: bool = False
     before: Value | None = None
+    anchors: tuple[Value, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.values is None) == (self.low is None or self.high is None):
@@ -145,7 +147,11 @@ class Strategy(ABC):
     def reach(self, shape: EncoderShape, histogram: LengthHistogram) -> CostRange:
         """Tells what costs can be reached, before anything is trained or measured.
 
-        Called by ``plan``; must not import torch.
+        The low end is a bound: no choice, no knob and no training gets below it. It bounds
+        combinations, too: of a model that others made cheaper this takes away no larger share than
+        of the dense one, at any length. What may then be over the budget is never tried, so a bound
+        that is too low costs time, and one that is too high costs recipes.
+        Called by ``plan`` and before a search; must not import torch.
         """
 
     def prepare(

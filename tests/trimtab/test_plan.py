@@ -24,6 +24,15 @@ def plan_of(workspace: Any, **edits: str) -> Plan:
     return make_plan(trimtab.Spec.load(workspace.spec), workspace.db)
 
 
+def test_rows_without_labels_are_counted(workspace: Any) -> None:
+    (workspace.spec.parent / "more.txt").write_text("one more\nand another\n")
+    plan = plan_of(
+        workspace, **{r"  metric: accuracy": "  metric: accuracy\n  unlabeled: more.txt"}
+    )
+    assert plan.rows["without labels"] == 2
+    assert "2 without labels" in plan.facts()["rows"]
+
+
 def test_a_new_study(workspace: Any) -> None:
     plan = plan_of(workspace)
     assert plan.study == "starter"
@@ -42,6 +51,15 @@ def test_a_new_study(workspace: Any) -> None:
     assert facts["fisher reaches"] == "0% to 100% of the baseline's FLOPs"
     assert facts["each recipe is made at"] == "60%, 50%, 40%, 30% of the baseline's FLOPs"
     assert facts["reused"] == "nothing yet"
+
+
+def test_a_rule_that_ends_the_search_early_is_told(workspace: Any) -> None:
+    assert "stops early" not in plan_of(workspace).facts()
+    plan = plan_of(workspace, **{TIME: "time: 3 min\n  stop: {patience: 4}"})
+    assert plan.facts()["stops early"] == plan.to_plain()["stop"]
+    assert plan.stop == (
+        "once the last 4 trials add less than 1% to the hypervolume; recommended recipes come first"
+    )
 
 
 def test_it_writes_nothing(workspace: Any) -> None:
@@ -78,11 +96,13 @@ def test_a_budget_below_what_can_be_reached(
 ) -> None:
     """Fisher reaches any cost; a strategy that only shortens inputs, say, would not."""
     monkeypatch.setattr(
-        FisherStrategy, "reach", lambda self, shape, histogram: CostRange(3_000_000.0, 4_780_000.0)
+        FisherStrategy,
+        "reach",
+        lambda self, *of: CostRange(0.628 * mean_flops(*of), mean_flops(*of)),
     )
     plan = plan_of(workspace, **{BUDGET: "flops: 25%"})
     assert plan.warnings == (
-        "the budget is 25.0% of the baseline's FLOPs, but no strategy goes below 62.8%: "
+        "the budget is 25.0% of the baseline's FLOPs, but no recipe goes below 62.8%: "
         "the run would end with exit code 3",
     )
 
@@ -202,6 +222,37 @@ def test_another_study_shares_the_baseline(finished_copy: Any) -> None:
     assert plan.reuse.has_baseline
     assert plan.reuse.terminal_trials == 0
     assert plan.facts()["reused"] == "the baseline"
+    points = sum(point.recipe != [] for point in _points(finished_copy))
+    assert plan.facts()["would take over"] == plan.reuse.taken_over
+    assert plan.reuse.taken_over == f"1 recipe and {points} measured points of study 'starter'"
+
+
+def _points(workspace: Any) -> Any:
+    with Reader.open_reader(workspace.db) as reader:
+        study = reader.study("starter")
+        assert study is not None
+        return reader.points(study.id)
+
+
+def test_another_study_with_other_data_would_only_try_recipes(finished_copy: Any) -> None:
+    plan = plan_of(finished_copy, **{"name: starter": "name: second", "seed: 0": "seed: 1"})
+    assert not plan.reuse.has_baseline
+    assert plan.reuse.taken_over == "1 recipe to try, of study 'starter' on other data"
+
+
+def test_a_finished_study_would_take_nothing_over(finished_copy: Any) -> None:
+    plan_of(finished_copy, **{"name: starter": "name: second"})
+    plan = plan_of(finished_copy, **{"name: second": "name: starter"})
+    assert "would take over" not in plan.facts()
+
+
+def test_what_is_left_out_is_said(workspace: Any) -> None:
+    """The starter has two layers: of one alone at least half is left."""
+    edits = {r"fisher: \{calibration: \[256\]\}": "fisher\n    - early_exit", BUDGET: "flops: 40%"}
+    plan = plan_of(workspace, **edits)
+    assert plan.left_out is not None
+    assert plan.left_out.startswith("early_exit alone cannot go below 5")
+    assert plan.facts()["left out"] == plan.left_out and plan.warnings == ()
 
 
 def test_dropped_weights_are_not_reused(finished_copy: Any) -> None:

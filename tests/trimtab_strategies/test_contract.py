@@ -143,6 +143,11 @@ class TestStrategy:
         declared = {choice.name: choice for choice in strategy.choices}
         assert all(declared[key].admits(value) for key, value in back[0].choices)
 
+    def test_anchors_are_values_beside_the_default(self, strategy):
+        for choice in strategy.choices:
+            assert all(choice.admits(value) for value in choice.anchors)
+            assert choice.default not in choice.anchors
+
     def test_reach_is_within_the_dense_cost_and_needs_no_torch(self, name, reaches):
         found, torch_is_loaded = reaches
         assert not torch_is_loaded

@@ -24,6 +24,7 @@ from trimtab.cli._options import (
 
 if TYPE_CHECKING:
     from trimtab.spec import Spec
+    from trimtab.study import Study
 
 EXIT_CODES = (
     "Exit codes: 0 ok, 1 internal error, 2 usage or spec, 3 finished but nothing meets the limits "
@@ -147,19 +148,43 @@ def status(study: StudyName = None, db: Db = DEFAULT_DB, as_json: Json = False) 
 def trials(
     study: StudyName = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only those that failed.")] = False,
+    replay: Annotated[
+        int | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="Run this trial again here, recording nothing: exit code 0 if it passes, else 1.",
+        ),
+    ] = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
-) -> None:
-    """List every trial with its recipe, state and reason."""
+) -> int:
+    """List every trial with its recipe, state and reason; or run one of them again."""
+    from trimtab.cli._replay import show_replays
     from trimtab.cli._show import trials_plain
     from trimtab.cli._tables import show_trials
 
     found = find_study(study, db)
+    if replay is not None:
+        return _replay(found, replay, as_json)
     rows = [row for row in found.trial_rows() if not failed or row.state == "failed"]
     if as_json:
         print_json({"study": found.name, "trials": trials_plain(found, rows)})
     else:
         show_trials(found.name, rows, failed)
+        if failed and rows:
+            show_replays(found.name, rows, db)
+    return 0
+
+
+def _replay(study: Study, number: int, as_json: bool) -> int:
+    from trimtab.cli._replay import replay_in, replay_plain, show_replay
+
+    done = replay_in(study, number)
+    if as_json:
+        print_json(replay_plain(study.name, done))
+    else:
+        show_replay(done, study.row().spec["task"]["metric"])
+    return 0 if done.failure is None else 1
 
 
 @app.command()
@@ -195,19 +220,30 @@ def frontier(
 @app.command()
 def plot(
     study: StudyName = None,
-    out: Annotated[Path, typer.Option(help="A .png or .html file.")] = Path("frontier.png"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .png or .html file; by default frontier.png, or as the picture."),
+    ] = None,
     cost: Annotated[str, typer.Option(help="flops or latency.")] = "flops",
+    over_time: Annotated[
+        bool, typer.Option("--over-time", help="Draw how the hypervolume grew, trial by trial.")
+    ] = False,
+    choices: Annotated[
+        bool, typer.Option("--choices", help="Draw which choices mattered.")
+    ] = False,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> None:
-    """Draw the frontier with its limits and the baseline."""
-    from trimtab.cli._show import draw
+    """Draw the frontier with its limits and the baseline, or how the search went."""
+    from trimtab.cli._pictures import draw_picture, wanted_picture
 
-    draw(find_study(study, db), out, cost)
+    picture = wanted_picture(over_time, choices, cost)
+    file = out or Path(f"{picture}.png")
+    told = draw_picture(find_study(study, db), picture, file, cost)
     if as_json:
-        print_json({"written": str(out)})
+        print_json({"written": str(file), **told})
     else:
-        say(f"wrote {out}")
+        say(f"wrote {file}")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,8 @@ from trimtab.cli._tables import duration, percent, points
 from trimtab.controller import RunningJob, Status
 
 LINE_EVERY_S = 60.0
+Jobs = Callable[[], Sequence[RunningJob]]
+"""Lists what runs now; any thread may ask."""
 
 
 class RunReporter:
@@ -26,6 +29,7 @@ class RunReporter:
         self._console = progress_console(quiet=quiet)
         self._live: Live | None = None
         self._status: Status | None = None
+        self._watched: Jobs | None = None
         self._line_s = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -42,7 +46,7 @@ class RunReporter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._status = None
+        self._status = self._watched = None
         if self._live is not None:
             self._live.stop()
 
@@ -57,12 +61,16 @@ class RunReporter:
             self._line_s = time.monotonic()
             self._console.print(_summary(status), soft_wrap=True)
 
+    def watch(self, jobs: Jobs) -> None:
+        """Shows running jobs alone, where there is no study whose status could be shown."""
+        self._watched = jobs
+
     def _block(self) -> Group:
         """Draws the block; called by the display's own thread, so it only reads."""
-        status = self._status
+        status, watched = self._status, self._watched
         if status is None:
-            return Group()
-        return Group(Text(_summary(status)), _jobs(status))
+            return Group() if watched is None else Group(_jobs(watched()))
+        return Group(Text(_summary(status)), _jobs(status.jobs()))
 
 
 def _summary(status: Status) -> str:
@@ -76,13 +84,15 @@ def _summary(status: Status) -> str:
         cost, drop = percent(status.best["flops_ratio"]), points(status.best["drop"])
         word = "best" if status.best["feasible"] else "closest"
         parts.append(f"{word}: {cost} FLOPs at {drop}")
+    if status.hypervolume is not None:
+        parts.append(f"hypervolume {percent(status.hypervolume)}")
     parts.append(f"{duration(status.elapsed_s)} used, at most {duration(status.remaining_s)} left")
     return " · ".join(parts)
 
 
-def _jobs(status: Status) -> Table:
+def _jobs(jobs: Sequence[RunningJob]) -> Table:
     grid = Table.grid(padding=(0, 1))
-    for job in status.jobs():
+    for job in jobs:
         grid.add_row(f"  {job.label}", _bar(job), _stage(job))
     return grid
 

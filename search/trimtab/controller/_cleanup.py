@@ -15,17 +15,6 @@ def drop_weights_off_frontiers(
     Their recipes stay. What a model on a frontier was made from is kept as well, and so are those
     ``in_use``, baselines and statistics: every other artifact can be made again from them.
     """
-    # Read first: what another study records from here on is not ours to judge.
-    kept = store.kept_artifacts()
-    wanted = {
-        point.artifact_key
-        for study in store.studies()
-        for cost in ("flops", "latency")
-        for point in store.frontier(study.id, cost)
-    }
-    parents = {row.parent_key for row in kept if row.key in wanted}
-    wanted |= {key for key in parents if key is not None} | set(in_use)
-    dropped = {row.key for row in kept if row.kind == "model" and row.key not in wanted}
-    for key in dropped:
-        store.drop_files(files, key)
+    dropped = set(store.models_off_frontiers()).difference(in_use)
+    store.drop_files(files, *sorted(dropped))
     return dropped

@@ -20,7 +20,10 @@ class RunningJob:
 
 @dataclass(frozen=True)
 class Status:
-    """Where a study stands; ``jobs`` may be called from any thread."""
+    """Where a study stands; ``jobs`` may be called from any thread.
+
+    ``hypervolume`` is a share of the most that a frontier could cover, see ``trimtab.progress``.
+    """
 
     study: str
     state: str
@@ -29,6 +32,7 @@ class Status:
     reused: int
     baseline: dict[str, Any] | None
     best: dict[str, Any] | None
+    hypervolume: float | None
     elapsed_s: float
     remaining_s: float | None
     jobs: Callable[[], Sequence[RunningJob]]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.controller._baseline import Baseline, establish_baseline
+from trimtab.controller._limits import budget_ratio
+from trimtab.controller._prospect import Prospect, prospect_alone, prospect_of
 from trimtab.controller._report import Reporter
 from trimtab.controller._session import Session, Stop, open_session
-from trimtab.controller._space import RecipeSpace
 from trimtab.controller._trials import TrialLoop
 from trimtab.emission import Emission, emit_checkpoint
 from trimtab.errors import InputError, NothingFinishedError
@@ -63,7 +64,8 @@ def run_study(
             with make_executor() as executor:
                 session.use(executor)
                 baseline = establish_baseline(session)
-                TrialLoop(session, baseline, _space(session, baseline)).run()
+                prospect = _prospect(session, baseline)
+                TrialLoop(session, baseline, prospect.space, prospect.known).run()
                 result = _deliver(session, baseline)
         except BaseException:
             # What went wrong is said, not that in the end this could not be written either.
@@ -76,9 +78,20 @@ def run_study(
         return result
 
 
-def _space(session: Session, baseline: Baseline) -> RecipeSpace:
-    pins = {entry.name: entry.pins for entry in session.spec.search.strategies}
-    return RecipeSpace(pins, baseline.survey.n_train)
+def _prospect(session: Session, baseline: Baseline) -> Prospect:
+    """Works out what there is to try, and says it, unless all trials were had already."""
+    assert session.limits is not None
+    spec, limits, survey = session.spec, session.limits, baseline.survey
+    budget = budget_ratio(limits, baseline.measurement.flops)
+    counts = session.store.trial_counts(session.study.id)
+    if counts[TrialState.COMPLETE] + counts[TrialState.FAILED] >= spec.search.trials:
+        return prospect_alone(spec, survey, budget)
+    prospect = prospect_of(spec, survey, baseline.key, limits, budget, session.store)
+    if prospect.left_out:
+        session.reporter.note(f"left out: {prospect.left_out}")
+    if prospect.taken_over:
+        session.reporter.note(f"took over {prospect.taken_over}")
+    return prospect
 
 
 def _deliver(session: Session, baseline: Baseline) -> RunResult:

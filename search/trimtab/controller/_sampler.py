@@ -26,6 +26,9 @@ N_STARTUP_TRIALS = 6
 TPE_ATTEMPTS, RANDOM_ATTEMPTS = 10, 200
 CONSTRAINT = "limits"
 
+MOST_TOLD = 1000
+"""Earlier trials that a proposal is made from; its time would grow with their number."""
+
 
 @dataclass(frozen=True)
 class Told:
@@ -34,30 +37,75 @@ class Told:
     recipe: Recipe
     scores: RecipeScores | None
     is_running: bool = False
+    on_frontier: bool = False
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known from elsewhere before the first trial.
+
+    ``first`` are recipes to begin with, the best one first, and ``later`` those to try after the
+    first recommended one. ``told`` are other recipes with their scores, the best one last.
+    """
+
+    first: tuple[Recipe, ...] = ()
+    later: tuple[Recipe, ...] = ()
+    told: tuple[Told, ...] = ()
+
+
+NOTHING = Known()
 
 
 def propose(
-    space: RecipeSpace, history: Sequence[Told], *, seed: int, number: int
+    space: RecipeSpace,
+    history: Sequence[Told],
+    *,
+    seed: int,
+    number: int,
+    known: Known = NOTHING,
 ) -> Recipe | None:
     """Proposes the recipe of trial ``number``; None when the space seems to be used up.
 
-    The recommended recipes come first. Then a multi-objective tree-structured Parzen estimator
-    minimises the lowest cost within the allowed drop and the lowest drop within the budget, with
-    the excess over the limits as a constraint. A recipe that was tried already is drawn again.
+    What is known to be good comes first, then the recommended recipes. Then a multi-objective
+    tree-structured Parzen estimator minimises the lowest cost within the allowed drop and the
+    lowest drop within the budget, with the excess over the limits as a constraint. A recipe that
+    was tried already is drawn again; so is one whose scores are known, until nothing else is left.
     """
     tried = {told.recipe for told in history}
-    for anchor in space.anchors():
-        if anchor not in tried:
-            return anchor
+    elsewhere = [told for told in known.told if told.recipe not in tried]
+    seen = tried | {told.recipe for told in elsewhere}
+    for recipe in planned(space, known):
+        if recipe not in tried:
+            return recipe
     for sampler, attempts in _samplers(seed, number):
-        study = _study(space, history, sampler)
+        study = _study(space, most_telling([*elsewhere, *history]), sampler)
         for _ in range(attempts):
             trial = study.ask()
             recipe = space.draw(trial)
-            if recipe not in tried:
+            if recipe not in seen:
                 return recipe
             study.tell(trial, state=TrialState.FAIL)
-    return None
+    return elsewhere[-1].recipe if elsewhere else None
+
+
+def most_telling(history: Sequence[Told], most: int | None = None) -> list[Told]:
+    """Gives what a proposal is made from, in order: the frontier, and the newest of the others.
+
+    ``most`` is how many at most, by default ``MOST_TOLD``.
+    """
+    limit = MOST_TOLD if most is None else most
+    by_worth = sorted(
+        range(len(history)), key=lambda place: (history[place].on_frontier, place), reverse=True
+    )
+    return [history[place] for place in sorted(by_worth[:limit])]
+
+
+def planned(space: RecipeSpace, known: Known) -> list[Recipe]:
+    """Lists what is tried before anything is drawn, but for what is known already."""
+    usual, *others = space.anchors()
+    elsewhere = {told.recipe for told in known.told}
+    wanted = [*known.first, usual, *known.later, *others]
+    return [recipe for recipe in dict.fromkeys(wanted) if recipe not in elsewhere]
 
 
 def _samplers(seed: int, number: int) -> Iterable[tuple[BaseSampler, int]]:

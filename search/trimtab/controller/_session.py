@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from trimtab.controller._owner import LEASE_TTL_S, LeaseKeeper, is_dead, this_ow
 from trimtab.controller._report import Reporter, Status
 from trimtab.controller._runner import JobRunner
 from trimtab.errors import InterruptedStudyError, StudyChangedError
+from trimtab.progress import Pair, front_of, pair_of, share_of
 from trimtab.query import choose_among
 from trimtab.selection import Limits
 from trimtab.spec import Spec, changed_fields
@@ -29,6 +31,8 @@ from trimtab_workers.executors import Executor
 from trimtab_workers.jobs import Place
 
 Stop = Callable[[], bool]
+
+SAVE_EVERY_S, SHOW_EVERY_S = 5.0, 0.2
 
 
 @dataclass
@@ -51,11 +55,16 @@ class Session:
     limits: Limits | None = None
     baseline: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
+    hypervolume: float | None = None
     reused: int = 0
     runner: JobRunner = field(init=False)
     _started_s: float = field(default_factory=time.monotonic)
     _saved_s: float = field(default_factory=time.monotonic)
     _used_before_s: float = field(init=False)
+    _best: PointRow | None = None
+    _front: list[Pair] = field(default_factory=list)
+    _seen_id: int = 0
+    _shown_s: float = -math.inf
 
     def __post_init__(self) -> None:
         # Not read from the row later, which holds the time of this run too as soon as it is saved.
@@ -83,9 +92,13 @@ class Session:
             raise InterruptedStudyError(
                 f"study {self.spec.name!r} was stopped; the same command continues it"
             )
-        if time.monotonic() - self._saved_s > 5:
+        now = time.monotonic()
+        if now - self._saved_s > SAVE_EVERY_S:
             self.save()
-        self.reporter.update(self.status())
+        # Not each time: with many workers there is something to do hundreds of times a second.
+        if now - self._shown_s > SHOW_EVERY_S:
+            self._shown_s = now
+            self.reporter.update(self.status())
 
     def save(self, state: str | None = None) -> None:
         """Writes the time used and, where given, the state."""
@@ -97,10 +110,20 @@ class Session:
         return self.store.points(self.study.id)
 
     def refresh_best(self) -> None:
-        """Chooses the best point again, after new ones were recorded."""
-        points = self.points()
-        if self.limits is not None and points:
-            self.best = asdict(choose_among(points, self.limits).point)
+        """Brings the best point and the hypervolume up to date; reads only what came since."""
+        if self.limits is None:
+            return
+        new = self.store.points(self.study.id, after_id=self._seen_id)
+        if not new:
+            return
+        self._seen_id = new[-1].id
+        so_far = [] if self._best is None else [self._best]
+        self._best = choose_among([*so_far, *new], self.limits).point
+        self.best = asdict(self._best)
+        # The baseline alone is no frontier.
+        self._front = front_of([*self._front, *(pair_of(point) for point in new if point.recipe)])
+        if self.limits.max_drop is not None and self._front:
+            self.hypervolume = share_of(self._front, self.limits.max_drop)
 
     def status(self) -> Status:
         """Gives what a status block shows."""
@@ -112,6 +135,7 @@ class Session:
             reused=self.reused,
             baseline=self.baseline,
             best=self.best,
+            hypervolume=self.hypervolume,
             elapsed_s=self.elapsed_s,
             remaining_s=max(0.0, self.remaining_s),
             jobs=self.runner.running,

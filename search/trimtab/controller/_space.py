@@ -7,7 +7,7 @@ strategy for each thing that can be taken away, in the order in which they may f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -36,10 +36,13 @@ class RecipeSpace:
     """All recipes that a study may try.
 
     ``n_train`` is the number of training rows: choices counted in rows stop at the first value
-    that already takes all of them, since larger ones would only repeat its work.
+    that already takes all of them, since larger ones would only repeat its work. ``left_out`` are
+    combinations of strategies that it does without, such as those that cannot meet the budget.
     """
 
-    def __init__(self, pins: Pins, n_train: int) -> None:
+    def __init__(
+        self, pins: Pins, n_train: int, left_out: Collection[tuple[str, ...]] = ()
+    ) -> None:
         self._choices = {
             name: tuple(
                 _bounded(_pinned(choice, pinned.get(choice.name)), n_train)
@@ -49,12 +52,14 @@ class RecipeSpace:
         }
         # In the registry's order, whatever order the spec names them in.
         names = [name for name in registry.names() if name in self._choices]
-        self._combinations = {"+".join(chosen): chosen for chosen in sound_combinations(names)}
+        sound = [chosen for chosen in sound_combinations(names) if chosen not in left_out]
+        self._combinations = {"+".join(chosen): chosen for chosen in sound}
 
     def anchors(self) -> list[Recipe]:
         """Gives the recipes to try first: each combination as it is recommended, short ones first.
 
-        Those of equal length come in the order in which the spec names their strategies.
+        Those of equal length come in the order in which the spec names their strategies. Behind
+        the single strategies come their other settings that are worth a trial of their own.
         """
         named = list(self._choices)
 
@@ -62,7 +67,20 @@ class RecipeSpace:
             return len(chosen), sorted(named.index(name) for name in chosen)
 
         ordered = sorted(self._combinations.values(), key=place)
-        return [self._recipe(chosen, self._defaults(chosen)) for chosen in ordered]
+        usual = [self._recipe(chosen, self._defaults(chosen)) for chosen in ordered]
+        single = [recipe for recipe in usual if len(recipe) == 1]
+        others = [other for recipe in single for other in self._other_settings(recipe[0].strategy)]
+        return [*single, *others, *usual[len(single) :]]
+
+    def _other_settings(self, name: str) -> list[Recipe]:
+        """Gives a strategy as recommended but for one choice, at each of its anchors."""
+        usual = self._defaults((name,))[name]
+        return [
+            self._recipe((name,), {name: {**usual, choice.name: value}})
+            for choice in self._choices[name]
+            for value in choice.anchors
+            if value != choice.default and choice.admits(value)
+        ]
 
     def draw(self, trial: Trial) -> Recipe:
         """Draws one recipe."""

@@ -15,7 +15,7 @@ from trimtab.forge import (
     stored_measurement,
 )
 from trimtab.selection import Limits
-from trimtab_storage import NewArtifact, NewPoint, Store
+from trimtab_storage import NewArtifact, NewPoint, Reader
 from trimtab_strategies import registry
 from trimtab_strategies.recipe import Recipe, Step, to_plain
 from trimtab_workers.jobs import (
@@ -60,7 +60,7 @@ class Steps:
     Reads the database and writes nothing.
     """
 
-    def __init__(self, store: Store, place: Place, baseline: Baseline, limits: Limits) -> None:
+    def __init__(self, store: Reader, place: Place, baseline: Baseline, limits: Limits) -> None:
         self._store, self._place, self._baseline = store, place, baseline.key
         self._data = baseline.survey.data_fingerprint
         self._measurement = measurement_name(place.task.metric, self._data, "search")
@@ -123,18 +123,31 @@ class Steps:
             made.notes,
         )
 
-    def points(self, link: Link, results: Sequence[RungResult]) -> list[NewPoint]:
-        """Gives the points of a recipe's last link: rungs just made and made before, all knobs."""
+    def points(self, links: Sequence[Link], results: Sequence[RungResult]) -> list[NewPoint]:
+        """Gives the points of a recipe: of all models on its way, made now or before, all knobs.
+
+        What was measured only on the way is a point like any other; a prefix whose measurement is
+        gone or was another is passed over.
+        """
         made = {result.key: result.measurement for result in results}
+        return [
+            point
+            for link in links
+            for cost, key in link.rungs
+            for point in self._points_of(link, cost, key, made.get(key))
+        ]
+
+    def _points_of(
+        self, link: Link, cost: float, key: str, made: Measurement | None
+    ) -> list[NewPoint]:
+        measured = made or self._measured(key)
+        if measured is None:
+            return []
+        recipe = to_plain([*link.before, _with_cost(link.step, cost)])
         parent = self._of_parent(link.parent)
-        points = []
-        for cost, key in link.rungs:
-            measured = made.get(key) or self._measured(key)
-            assert measured is not None, "a rung is either just made or measured before"
-            recipe = to_plain([*link.before, _with_cost(link.step, cost)])
-            found = self._points.points(key, recipe, measured)
-            points += [point for point in found if (point.metric, point.flops) not in parent]
-        return points
+        found = self._points.points(key, recipe, measured)
+        # A model that is like its parent at every setting has one point all the same.
+        return [p for p in found if (p.metric, p.flops) not in parent] or found[:1]
 
     def _of_parent(self, key: str) -> set[tuple[float, float]]:
         """Gives metric and FLOPs at all settings of a model, by which a child may tie with it.

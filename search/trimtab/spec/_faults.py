@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from trimtab.spec._document import Document
+from trimtab.spec._fields import Section
 from trimtab.spec._planned import PLANNED_KEYS
-from trimtab.spec._sections import Section
 from trimtab.spec._words import closest, did_you_mean, dotted, leaf, listing, show
 from trimtab.spec.errors import FieldError, FieldErrors, KeyPath, SpecError
 
@@ -122,11 +122,19 @@ def _fields_at(model: type[Section], path: KeyPath) -> tuple[str, ...]:
     """Lists the keys that a mapping of the spec may have; none where it is no section."""
     for part in path:
         field = model.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, Section)):
+        inner = _section_of(field.annotation) if field else None
+        if inner is None:
             return ()
         model = inner
     return tuple(name for name in model.model_fields if name not in model.internal)
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    """Finds the section that a field holds; an optional one stands in a union with nothing."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, Section):
+            return kind
+    return None
 
 
 def _missing_keys(parent: KeyPath, keys: list[str]) -> _Fault:

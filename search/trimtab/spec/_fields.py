@@ -6,10 +6,12 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     PlainSerializer,
     PlainValidator,
     ValidationInfo,
@@ -29,10 +31,19 @@ from trimtab.spec.references import (
 )
 from trimtab.spec.units import Drop, Duration, Flops
 
-_NUMBER = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?"
-FLOPS_PATTERN = rf"^\s*{_NUMBER}\s*(%|[TtGgMmKk]?[Ff][Ll][Oo][Pp][Ss]?)\s*$"
-DROP_PATTERN = rf"^\s*{_NUMBER}\s*(%|[Pp][Tt][Ss]?|[Pp][Oo][Ii][Nn][Tt][Ss]?)\s*$"
-DURATION_PATTERN = rf"^\s*{_NUMBER}\s*(ms|s|sec|seconds?|min|minutes?|h|hours?)\s*$"
+NUMBER_PATTERN = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?"
+FLOPS_PATTERN = rf"^\s*{NUMBER_PATTERN}\s*(%|[TtGgMmKk]?[Ff][Ll][Oo][Pp][Ss]?)\s*$"
+DROP_PATTERN = rf"^\s*{NUMBER_PATTERN}\s*(%|[Pp][Tt][Ss]?|[Pp][Oo][Ii][Nn][Tt][Ss]?)\s*$"
+DURATION_PATTERN = rf"^\s*{NUMBER_PATTERN}\s*(ms|s|sec|seconds?|min|minutes?|h|hours?)\s*$"
+
+
+class Section(BaseModel):
+    """A mapping of the spec: nothing unknown, nothing converted, nothing changed later."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    internal: ClassVar[frozenset[str]] = frozenset()
+    """Fields that have no key of their own in a spec."""
 
 
 def quantity(parse: Callable[[Any], Any], pattern: str, examples: list[str]) -> tuple[Any, ...]:

@@ -11,14 +11,13 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from trimtab.spec._document import Document
 from trimtab.spec._faults import collect_errors
-from trimtab.spec._fields import DropField, ModelField, PathField, matching
+from trimtab.spec._fields import DropField, ModelField, PathField, Section, matching
 from trimtab.spec._reader import Form, read_file, read_text
 from trimtab.spec._sections import (
     DEFAULT_DROP,
     Budget,
     Finetune,
     Search,
-    Section,
     Task,
     Workers,
 )
@@ -163,15 +162,15 @@ class Spec(Section):
     def identity(self) -> dict[str, Any]:
         """Gives the fields that must stay the same while a study goes on.
 
-        Budget, max_drop, trials, time, workers and output may change: nothing is trained again
-        for them. Local paths may change too, as when a study's folder is moved: a study knows what
-        is behind them by its contents.
+        Budget, max_drop, trials, time, stop, workers and output may change: nothing is trained
+        again for them. Local paths may change too, as when a study's folder is moved: a study knows
+        what is behind them by its contents.
         """
         plain = self.to_plain()
         for key in ("budget", "max_drop", "workers", "output"):
             del plain[key]
-        for key in ("trials", "time"):
-            del plain["search"][key]
+        for key in ("trials", "time", "stop"):
+            plain["search"].pop(key, None)
         _drop_local_paths(plain)
         return plain
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from trimtab.spec._model import Spec
 from trimtab.spec._sections import Search, Workers
+from trimtab.spec._stopping import Stop
 from trimtab_strategies.base import Choice
 
 _DESCRIPTION = "A model, a task, a budget, a largest drop, how to search, and on what."
-_SECTIONS = {model.__name__: model for model in (Spec, Search, Workers)}
+_SECTIONS = {model.__name__: model for model in (Spec, Search, Stop, Workers)}
 _DIALECT = "http://json-schema.org/draft-07/schema#"
 
 

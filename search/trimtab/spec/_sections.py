@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     ValidationInfo,
@@ -25,6 +23,7 @@ from trimtab.spec._fields import (
     DatasetField,
     FlopsField,
     Number,
+    Section,
     Strategies,
     Text,
     TextFileField,
@@ -35,6 +34,7 @@ from trimtab.spec._fields import (
     quantity,
     words,
 )
+from trimtab.spec._stopping import Stop
 from trimtab.spec._strategies import every_strategy
 from trimtab.spec._words import listing, show
 from trimtab.spec.errors import FieldError
@@ -66,15 +66,6 @@ Address = Annotated[
 TrialTimeout = Annotated[
     Duration, *quantity(duration_between("1 s", "168 h"), DURATION_PATTERN, ["20 min"])
 ]
-
-
-class Section(BaseModel):
-    """A mapping of the spec: nothing unknown, nothing converted, nothing changed later."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-    internal: ClassVar[frozenset[str]] = frozenset()
-    """Fields that have no key of their own in a spec."""
 
 
 class DataReference(Section):
@@ -233,6 +224,11 @@ class Search(Section):
     )
     trials: int = Field(default=40, ge=1, le=10_000, description="Recipes to try, 1 to 10,000.")
     time: TimeField = Field(default=DEFAULT_TIME, description="Wall-clock time of all runs.")
+    stop: Stop | None = Field(
+        default=None,
+        description="End early when trials add little: `{gain: 1%, patience: 10}`, which are the "
+        "defaults of the two. By default only `trials` and `time` end a search.",
+    )
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of everything random.")
 
     @model_validator(mode="after")

@@ -110,6 +110,14 @@ class PointContract(ContractFixtures):
         (other,) = store.add_points(theirs, [make_point(drop=0.5, flops=9.0)])
         assert [point.id for point in store.frontier(theirs.study_id)] == [other]
 
+    def test_points_can_be_read_as_they_come(self, store: Store, lease: Lease) -> None:
+        """Of what was read before nothing comes again."""
+        first = store.add_points(lease, [make_point("aa00"), make_point("bb00")])
+        assert [point.id for point in store.points(lease.study_id)] == first
+        assert store.points(lease.study_id, after_id=first[-1]) == []
+        (third,) = store.add_points(lease, [make_point("aa00"), make_point("cc00")])[1:]
+        assert [p.id for p in store.points(lease.study_id, after_id=first[-1])] == [third]
+
     def test_unstable_latency_is_on_no_frontier(self, store: Store, lease: Lease) -> None:
         """It is not a number that can be trusted."""
         store.add_points(lease, [make_point(latency={"value": 1.0, "verdict": "unstable"})])

@@ -105,6 +105,27 @@ class RecordContract(ContractFixtures):
         assert row is not None
         assert (row.path, row.recipe) == (None, make_recipe(0))
 
+    def test_models_are_kept_for_frontiers_and_what_those_were_made_from(
+        self, store: Store, lease: Lease
+    ) -> None:
+        """What is beaten, or was made into nothing on a frontier, is not; nor what is dropped."""
+        files = {"sha256": "11" * 32, "size_bytes": 5}
+        made_from = {"aa00": None, "bb00": "aa00", "cc00": "aa00", "dd00": "cc00", "ee00": None}
+        for key, parent in made_from.items():
+            _put_files(store, f"{key[:2]}/{key}")
+            path = f"{key[:2]}/{key}"
+            new = make_artifact(key, kind="model", parent_key=parent, path=path, **files)
+            store.record_artifact(None, new)
+        store.record_artifact(None, make_artifact("ff00", kind="statistics"))
+        costs = {"bb00": 2.0, "dd00": 3.0, "ee00": 4.0}
+        drops = {"bb00": 0.02, "dd00": 0.03, "ee00": 0.04}
+        store.add_points(
+            lease, [make_point(key, flops=costs[key], drop=drops[key]) for key in costs]
+        )
+        assert store.models_off_frontiers() == ["cc00", "dd00", "ee00"]
+        store.forget_file("cc00", "ee00")
+        assert store.models_off_frontiers() == ["dd00"]
+
     def test_dropping_files_leaves_the_recipe(self, store: Store) -> None:
         """Also when it is done twice, or for files that are gone already."""
         files = ArtifactFiles(store.artifact_root, "one")
@@ -116,6 +137,7 @@ class RecordContract(ContractFixtures):
             row = store.artifact("aa00")
             assert row is not None
             assert (row.path, row.recipe) == (None, make_recipe(0))
+        store.drop_files(files)
 
     def test_files_recorded_again_while_they_are_dropped_stay(self, store: Store) -> None:
         """A row with a path has its files, however the two processes take turns."""
@@ -125,8 +147,8 @@ class RecordContract(ContractFixtures):
         store.record_artifact(None, new)
         forget = store.forget_file
 
-        def forget_and_lose_the_turn(key: str) -> None:
-            forget(key)
+        def forget_and_lose_the_turn(*keys: str) -> None:
+            forget(*keys)
             store.record_artifact(None, new)
 
         store.forget_file = forget_and_lose_the_turn  # type: ignore[method-assign]

@@ -43,6 +43,7 @@ class TrialContract(ContractFixtures):
         ]
         assert numbers == [0, 0, 1, 1, 2]
         assert [trial.number for trial in store.trials(lease.study_id)] == [0, 1, 2]
+        assert [trial.number for trial in store.trials(lease.study_id, from_number=1)] == [1, 2]
 
     def test_repeated_recipe_is_refused(self, store: Store, lease: Lease) -> None:
         """Within a study; the error names the trial that has it."""

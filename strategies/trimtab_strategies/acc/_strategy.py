@@ -47,7 +47,15 @@ class AccStrategy(Strategy):
             "passes over the training rows with the tokens gone; with 0 no weight changes",
             values=(0, 1, 2, 3),
         ),
-        Choice("lr", 5e-5, "peak learning rate", low=5e-6, high=1e-4, log=True),
+        Choice(
+            "lr",
+            5e-5,
+            "peak learning rate",
+            low=5e-6,
+            high=1e-4,
+            log=True,
+            unless=(("epochs", 0),),
+        ),
     )
     slot: ClassVar[Slot] = "tokens"
     statistics_choices: ClassVar[tuple[str, ...]] = ("calibration",)

@@ -104,8 +104,8 @@ def keep_tokens(
         rows_to_count(calibration),
     )
     left = {"start": tokens_left(student, counted, progress)}
-    lr, epochs = float(choices["lr"]), int(choices["epochs"])
-    fine_tune_weights(student, batches, lr, epochs, progress)
+    if epochs := int(choices["epochs"]):
+        fine_tune_weights(student, batches, float(choices["lr"]), epochs, progress)
     left["end"] = tokens_left(student, counted, progress)
     notes: dict[str, Any] = {
         "medians": medians,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trimtab_strategies.elastic import TrimtabForSequenceClassification
 
 CLASSES_IN_REACH = 2
-"""How many classes a task has is not known where reach is asked; each costs a head w MACs."""
+"""How many classes a task has is not known where reach is asked; there are at least two."""
 
 
 class EarlyExitStrategy(Strategy):
@@ -120,15 +120,14 @@ class EarlyExitStrategy(Strategy):
     def reach(self, shape: EncoderShape, histogram: LengthHistogram) -> CostRange:
         """From everybody leaving at the first exit to nobody looking at any.
 
-        With exits of the default form, and two classes. A single layer has no exit, and costs what
-        it costs; of very short texts an exit may cost more than it saves.
+        With exits of the cheapest form, linear ones, and two classes. A single layer has no exit,
+        and costs what it costs; of very short texts an exit may cost more than it saves.
         """
         dense = mean_flops(shape, histogram)
         if shape.n_layers < 2:
             return CostRange(dense, dense)
-        width = int(self._default("width"))
         head = FLOPS_PER_MAC * exit_macs(
-            "mlp", "mean", shape.hidden_size, width, CLASSES_IN_REACH, n_tokens=1
+            "linear", "first", shape.hidden_size, 1, CLASSES_IN_REACH, n_tokens=1
         )
         first = EncoderShape(shape.hidden_size, shape.head_dim, shape.heads[:1], shape.filters[:1])
         return CostRange(min(dense, mean_flops(first, histogram) + head), dense)
@@ -151,9 +150,6 @@ class EarlyExitStrategy(Strategy):
         from trimtab_strategies.early_exit._training import add_exits
 
         yield add_exits(model, calibration, choices, progress)
-
-    def _default(self, name: str) -> Value:
-        return next(choice.default for choice in self.choices if choice.name == name)
 
 
 def exit_layers(positions: str, n_layers: int) -> list[int]:

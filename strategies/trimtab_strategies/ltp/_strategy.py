@@ -49,6 +49,7 @@ class LtpStrategy(Strategy):
             "learn the thresholds and fine-tune; or take the straight line that they start from, "
             "with nothing trained (manual) or with the weights fine-tuned to it (hard_only)",
             values=("learned", "manual", "hard_only"),
+            anchors=("manual",),
         ),
         Choice(
             "last_threshold",

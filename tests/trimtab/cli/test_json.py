@@ -48,7 +48,8 @@ def read(command: Callable[..., Any]) -> Callable[..., Any]:
 def test_status(searched: str, read: Callable[..., Any]) -> None:
     said = read("status", "--db", searched)
     assert list(said) == [
-        *("study", "state", "trials", "best", "baseline", "elapsed_s", "remaining_s")
+        *("study", "state", "trials", "best", "baseline", "elapsed_s", "remaining_s"),
+        "hypervolume",
     ]
     assert (said["study"], said["state"]) == ("reviews", "finished")
     assert said["trials"] == {"waiting": 0, "running": 0, "complete": 2, "failed": 1}
@@ -56,6 +57,9 @@ def test_status(searched: str, read: Callable[..., Any]) -> None:
     assert (said["best"]["flops_ratio"], said["best"]["feasible"]) == (0.4, True)
     assert said["baseline"]["metric"] == 0.9
     assert (said["elapsed_s"], said["remaining_s"]) == (61.5, None)
+    # Two steps up to a drop of 12 points (ten more than allowed) and the dense model's cost.
+    area = 0.1 * 0.07 + 0.2 * 0.11 + 0.4 * 0.118
+    assert said["hypervolume"] == pytest.approx(area / 0.12)
 
 
 def test_status_of_a_study_that_runs(searching: str, read: Callable[..., Any]) -> None:
@@ -99,6 +103,7 @@ def test_status_before_anything_is_measured(
 ) -> None:
     said = read("status", "--db", add_study("new", measured=False))
     assert (said["state"], said["best"], said["baseline"]) == ("new", None, None)
+    assert said["hypervolume"] is None
     assert said["remaining_s"] == 30 * 60
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ def drop_of(choices: dict[str, Any], rung: float) -> float:
     best = {"ridge": 0.1, "damping": 10.0}
     far = [abs(log10(choices[name] / best[name])) for name in best if name in choices]
     tuned = far[0] / 50 if far else 0.1
-    return 0.2 * (1 - rung) ** 2 + tuned + 1 / choices["calibration"]
+    rows = 1 / choices["calibration"] if "calibration" in choices else 0.0
+    return 0.2 * (1 - rung) ** 2 + tuned + rows
 
 
 def result_of(job: Any) -> Any:
@@ -251,16 +253,32 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    with Store.open(f"sqlite:///{tmp_path}/trimtab.db", controller=True) as store:
-        made = Bench(tmp_path, store)
+def make_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Bench]]:
+    """Makes benches, each with a database of its own: `make_bench("other")`."""
+    benches: list[Bench] = []
 
-        def emit(store, study, choice, forge, out, **options):  # type: ignore[no-untyped-def]
-            made.emitted.append(choice.point)
-            return Emission(out, choice.point, None)  # type: ignore[arg-type]
+    def emit(store, study, choice, forge, out, **options):  # type: ignore[no-untyped-def]
+        (owner,) = (bench for bench in benches if bench.store is store)
+        owner.emitted.append(choice.point)
+        return Emission(out, choice.point, None)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("trimtab.controller._run.emit_checkpoint", emit)
-        yield made
+    monkeypatch.setattr("trimtab.controller._run.emit_checkpoint", emit)
+    with ExitStack() as stores:
+
+        def make(name: str) -> Bench:
+            folder = tmp_path / name
+            folder.mkdir(exist_ok=True)
+            url = f"sqlite:///{folder}/trimtab.db"
+            store = stores.enter_context(Store.open(url, controller=True))
+            benches.append(Bench(folder, store))
+            return benches[-1]
+
+        yield make
+
+
+@pytest.fixture
+def bench(make_bench: Callable[[str], Bench]) -> Bench:
+    return make_bench("")
 
 
 @pytest.fixture

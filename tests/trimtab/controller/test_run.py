@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from trimtab.controller import _session
+from trimtab.controller import _sampler, _session
 from trimtab.errors import InputError, InterruptedStudyError, JobError, StudyChangedError
 from trimtab_storage import LeaseHeldError, LeaseLostError, Store
 from trimtab_workers.executors import ExecutorLostError, Failure
@@ -184,12 +184,20 @@ def test_study_has_one_controller(bench: Any, fake: Any) -> None:
 # Continued
 
 
-def test_interrupted_search_proposes_what_an_uninterrupted_one_does(bench: Any, fake: Any) -> None:
+@pytest.mark.parametrize("begins", ["cold", "warm"])
+def test_interrupted_search_proposes_what_an_uninterrupted_one_does(
+    bench: Any, make_bench: Any, fake: Any, begins: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after another study, and when not all earlier trials are looked at any more."""
+    monkeypatch.setattr(_sampler, "MOST_TOLD", 8)
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    spec = bench.spec(search__trials=12)
-    bench.run(fake(), bench.spec(search__trials=12, name="whole"))
+    whole, spec = make_bench("whole"), bench.spec(search__trials=12)
+    if begins == "warm":
+        for each in (whole, bench):
+            each.run(fake(), each.spec(name="before", budget__flops="40%", search__trials=7))
+    whole.run(fake(), whole.spec(search__trials=12))
     for _ in range(5):
         executor = fake()
         done = bench.states().count("complete") if bench.store.study("reviews") else 0
@@ -202,7 +210,7 @@ def test_interrupted_search_proposes_what_an_uninterrupted_one_does(bench: Any, 
         except (InterruptedStudyError, KeyboardInterrupt):
             assert "running" not in bench.states()
     bench.run(fake(), spec)
-    assert bench.recipes() == bench.recipes("whole")
+    assert bench.recipes() == whole.recipes()
     assert [trial.state for trial in bench.trials()] == ["complete"] * 12
     assert bench.problems() == []
 

@@ -8,7 +8,15 @@ from typing import Any
 import optuna
 import pytest
 
-from trimtab.controller._sampler import N_STARTUP_TRIALS, Told, propose
+from trimtab.controller._sampler import (
+    MOST_TOLD,
+    N_STARTUP_TRIALS,
+    Known,
+    Told,
+    most_telling,
+    planned,
+    propose,
+)
 from trimtab.controller._space import RecipeSpace
 from trimtab.selection import RecipeScores
 from trimtab_strategies.recipe import Recipe
@@ -125,6 +133,91 @@ def test_sampler_is_told_the_truth_about_every_trial(monkeypatch: pytest.MonkeyP
         assert set(trial.params.values()) == set(recipe[0].choices_dict.values())
     constraints = [next(iter(trial.constraints.values())) for trial in Spy.seen[:2]]
     assert constraints == [-0.2, 0.7]
+
+
+def test_sampler_is_told_of_the_frontier_and_the_newest_trials() -> None:
+    recipes = searched(1, 9, scores_of)
+    history = [
+        Told(recipe, None, on_frontier=place in (1, 4, 8)) for place, recipe in enumerate(recipes)
+    ]
+    for most, expected in [(9, range(9)), (5, [1, 4, 6, 7, 8]), (2, [4, 8])]:
+        assert most_telling(history, most) == [history[place] for place in expected]
+    assert MOST_TOLD == 1000
+
+
+def test_sampler_is_told_of_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimtab.controller._sampler.TPESampler", Spy)
+    monkeypatch.setattr("trimtab.controller._sampler.MOST_TOLD", 3)
+    recipes = searched(1, 8, scores_of)
+    history = [Told(recipe, scores_of(recipe)) for recipe in recipes]
+    history[2] = Told(recipes[2], RecipeScores(0.3, 0.01, -0.2), on_frontier=True)
+    proposed = propose(SPACE, history, seed=1, number=8)
+    told = [set(trial.params.values()) for trial in Spy.seen]
+    assert told == [set(recipes[place][0].choices_dict.values()) for place in (2, 6, 7)]
+    assert proposed not in recipes, "what it is not told of is not tried again either"
+
+
+# What is known from elsewhere
+
+
+def drawn_recipes(n: int) -> list[Recipe]:
+    """Some that are not recommended."""
+    return searched(7, n + 1, scores_of)[1:]
+
+
+def test_what_is_known_to_be_good_comes_first_and_then_the_recommended() -> None:
+    good, better, other, bad = drawn_recipes(4)
+    known = Known((better, good), (other,), (Told(bad, scores_of(bad)),))
+    history: list[Told] = []
+    for expected in (better, good, SPACE.anchors()[0], other):
+        assert propose(SPACE, history, seed=0, number=len(history), known=known) == expected
+        history.append(Told(expected, None))
+    fifth = propose(SPACE, history, seed=0, number=4, known=known)
+    assert fifth not in (better, good, SPACE.anchors()[0], other, bad)
+
+
+def test_recommended_recipe_whose_scores_are_known_is_not_tried_again() -> None:
+    (anchor,) = SPACE.anchors()
+    known = Known(told=(Told(anchor, scores_of(anchor)),))
+    assert planned(SPACE, known) == []
+    assert propose(SPACE, [], seed=0, number=0, known=known) not in (None, anchor)
+    assert planned(SPACE, Known(first=(anchor,))) == [anchor]
+
+
+def test_known_recipes_are_proposed_again_only_when_nothing_else_is_left() -> None:
+    worst, *others, best = searched(0, 4, lambda recipe: None, SMALL)
+    known = Known(told=(Told(worst, scores_of(worst)), Told(best, scores_of(best))))
+    history: list[Told] = []
+    for number in range(4):
+        recipe = propose(SMALL, history, seed=0, number=number, known=known)
+        assert recipe is not None
+        history.append(Told(recipe, None))
+    assert {told.recipe for told in history[:2]} == set(others)
+    assert [told.recipe for told in history[2:]] == [best, worst]
+    assert propose(SMALL, history, seed=0, number=4, known=known) is None
+
+
+def test_what_is_known_draws_the_search_from_the_first_trial_on() -> None:
+    """Beside an anchor that was tried, twenty known recipes say where to look."""
+    (anchor,) = SPACE.anchors()
+    tried = [Told(anchor, scores_of(anchor))]
+    told = tuple(Told(recipe, scores_of(recipe)) for recipe in searched(3, 20, scores_of)[1:])
+
+    def near(known: Known) -> int:
+        found = [propose(SPACE, tried, seed=s, number=1, known=known) for s in range(30)]
+        return sum(recipe is not None and scores_of(recipe).violation <= 0 for recipe in found)
+
+    assert near(Known(told=told)) > 1.5 * near(Known())
+
+
+def test_own_results_count_and_not_those_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimtab.controller._sampler.TPESampler", Spy)
+    (recipe,) = drawn_recipes(1)
+    (anchor,) = SPACE.anchors()
+    elsewhere, own = RecipeScores(0.3, 0.01, -0.2), RecipeScores(0.4, 0.02, 0.1)
+    history = [Told(recipe, own), Told(anchor, scores_of(anchor))]
+    propose(SPACE, history, seed=1, number=2, known=Known(told=(Told(recipe, elsewhere),)))
+    assert [trial.values for trial in Spy.seen[:1]] == [[0.4, 0.02]] and len(Spy.seen) == 2
 
 
 def test_recipes_that_meet_the_limits_draw_the_search_towards_them() -> None:

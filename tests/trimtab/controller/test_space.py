@@ -169,8 +169,9 @@ def test_combinations_take_one_strategy_for_each_thing_that_goes() -> None:
     space = RecipeSpace(dict.fromkeys(reversed(registry.names()), {}), 5000)
     anchors = [tuple(step.strategy for step in recipe) for recipe in space.anchors()]
     assert anchors[:4] == [("early_exit",), ("acc",), ("ltp",), ("fisher",)], "as the spec has them"
-    assert anchors[4:6] == [("acc", "early_exit"), ("ltp", "early_exit")], "and so with pairs"
-    assert len(anchors) == len(set(anchors)) == 11
+    assert anchors[4] == ("ltp",), "without training"
+    assert anchors[5:7] == [("acc", "early_exit"), ("ltp", "early_exit")], "and so with pairs"
+    assert len(set(anchors)) == 11 and len(set(space.anchors())) == 12
     assert ("fisher", "ltp", "early_exit") in anchors and ("ltp", "acc") not in anchors
     found = drawn(space, 200)
     assert {tuple(step.strategy for step in recipe) for recipe in found} == set(anchors)
@@ -181,6 +182,37 @@ def test_combinations_take_one_strategy_for_each_thing_that_goes() -> None:
         is_first_of_more = recipe[0].strategy == "fisher" and len(recipe) > 1
         assert (constraint is not None) == is_first_of_more
         assert all(0.2 < step.choices_dict.get("constraint", 0.5) < 0.9 for step in recipe)
+
+
+@pytest.mark.parametrize(
+    ("pins", "expected"),
+    [
+        ({}, ["learned", "manual"]),
+        ({"thresholds": ("manual", "hard_only")}, ["manual"]),
+        ({"thresholds": ("learned", "hard_only")}, ["learned"]),
+        ({"thresholds": ("manual",)}, ["manual"]),
+    ],
+)
+def test_thresholds_that_cost_no_training_are_tried_early(
+    pins: dict[str, Any], expected: list[str]
+) -> None:
+    space = RecipeSpace({"ltp": pins}, 5000)
+    found = choices_of(space.anchors())
+    assert [choices["thresholds"] for choices in found] == expected
+    assert all(space.parameters(recipe) is not None for recipe in space.anchors())
+    for choices in found:
+        assert ("lambda" in choices) == (choices["thresholds"] == "learned")
+
+
+def test_combinations_that_are_left_out_are_neither_tried_nor_told() -> None:
+    pins: dict[str, Any] = dict.fromkeys(registry.names(), {})
+    left_out = [("acc",), ("ltp", "early_exit")]
+    space = RecipeSpace(pins, 5000, left_out)
+    for recipe in [*drawn(space, 200), *space.anchors()]:
+        assert tuple(step.strategy for step in recipe) not in left_out
+    for recipe in RecipeSpace(pins, 5000).anchors():
+        is_left_out = tuple(step.strategy for step in recipe) in left_out
+        assert (space.parameters(recipe) is None) == is_left_out
 
 
 def test_recipes_of_another_form_are_not_told_to_the_sampler() -> None:

@@ -22,6 +22,8 @@ CRASH = Failure("crashed", "the worker died", "the end of its log")
 
 SHARED = {"calibration": 512, "importance": "predictions"}
 """All that the statistics depend on: recipes that agree on it share them."""
+FOUR = {**SHARED, "calibration": [256, 512], "head_weight": 1.0, "tuning": "none"}
+"""Pins that leave four recipes."""
 
 
 def ladders(executor: Any) -> list[LadderJob]:
@@ -194,8 +196,7 @@ def test_nothing_finished_when_all_trials_fail(bench: Any, fake: Any) -> None:
 
 def test_failed_trials_count_and_repeated_recipes_do_not(bench: Any, fake: Any) -> None:
     """A space of four recipes gives four trials, however many are asked for."""
-    pins = {**SHARED, "calibration": [256, 512], "head_weight": 1.0, "tuning": "none"}
-    spec = bench.spec(search__strategies=[{"fisher": pins}], search__trials=30)
+    spec = bench.spec(search__strategies=[{"fisher": FOUR}], search__trials=30)
     bench.run(fake(lambda job, nth: None), spec)
     assert bench.states() == ["complete"] * 4
     assert bench.study().state == "finished"
@@ -205,29 +206,32 @@ def test_failed_trials_count_and_repeated_recipes_do_not(bench: Any, fake: Any) 
 
 
 def test_second_study_reuses_all_work_of_the_first(bench: Any, fake: Any) -> None:
-    bench.run(fake())
+    """In a space of four recipes there is nothing else to try."""
+    spec = bench.spec(search__strategies=[{"fisher": FOUR}])
+    bench.run(fake(), spec)
     executor = fake()
-    bench.run(executor, bench.spec(name="again"))
+    again = bench.spec(search__strategies=[{"fisher": FOUR}], name="again")
+    bench.run(executor, again)
     assert [type(job).__name__ for job in executor.sent] == ["SurveyJob"]
-    assert bench.recipes("again") == bench.recipes()
+    keys = [{trial.recipe_key for trial in bench.trials(name)} for name in ("reviews", "again")]
+    assert keys[0] == keys[1] and len(keys[0]) == 4
     assert [trial.reused for trial in bench.trials("again")] == [len(ladder(0.5))] * 4
     ours, theirs = (bench.store.points(bench.study(name).id) for name in ("reviews", "again"))
-    assert [(p.artifact_key, p.drop) for p in ours] == [(p.artifact_key, p.drop) for p in theirs]
+    assert {(p.artifact_key, p.drop) for p in ours} == {(p.artifact_key, p.drop) for p in theirs}
     assert bench.problems("again") == []
 
 
 def test_second_study_makes_only_what_is_missing(bench: Any, fake: Any) -> None:
-    bench.run(fake())
+    spec = {"search__strategies": [{"fisher": FOUR}]}
+    bench.run(fake(), bench.spec(**spec))
     executor = fake()
-    bench.run(executor, bench.spec(name="again", budget__flops="40%"))
+    bench.run(executor, bench.spec(**spec, name="again", budget__flops="40%"))
     assert executor.count(StatisticsJob) == executor.count(BaselineJob) == 0
-    known = set(ladder(0.5))
-    same = [trial.recipe for trial in bench.trials()]
+    missing = [rung for rung in ladder(0.4) if rung not in ladder(0.5)]
+    assert bench.states("again") == ["complete"] * 4
     for trial in bench.trials("again"):
-        if trial.recipe in same:
-            made = [job for job in ladders(executor) if _is_of(job, trial)]
-            costs = [cost for job in made for cost, _ in job.rungs]
-            assert costs == [rung for rung in ladder(0.4) if rung not in known]
+        made = [job for job in ladders(executor) if _is_of(job, trial)]
+        assert [cost for job in made for cost, _ in job.rungs] == missing
 
 
 def _is_of(job: LadderJob, trial: Any) -> bool:
@@ -245,11 +249,12 @@ def test_finished_study_sends_no_trials_again(bench: Any, fake: Any) -> None:
     assert len(bench.emitted) == 2 and bench.emitted[0] == bench.emitted[1]
 
 
-def test_more_trials_go_on_where_the_search_ended(bench: Any, fake: Any) -> None:
-    bench.run(fake(), bench.spec(search__trials=7, name="long"))
+def test_more_trials_go_on_where_the_search_ended(bench: Any, make_bench: Any, fake: Any) -> None:
+    whole = make_bench("whole")
+    whole.run(fake(), whole.spec(search__trials=7))
     bench.run(fake())
     bench.run(fake(), bench.spec(search__trials=7))
-    assert bench.recipes() == bench.recipes("long")
+    assert bench.recipes() == whole.recipes()
 
 
 def test_a_study_of_an_earlier_version_goes_on(
@@ -300,6 +305,24 @@ def test_changed_budget_only_extends_the_best(bench: Any, fake: Any, n_extended:
     ]
     assert bench.problems() == []
     assert bench.emitted[-1].flops_ratio == 0.45
+
+
+def test_another_budget_makes_nothing_that_there_is(bench: Any, fake: Any) -> None:
+    """Also of the trials that are added, whose steps other recipes share."""
+    spec = {"search__strategies": ["fisher", {"ltp": {"thresholds": "manual"}}, "early_exit"]}
+    first, second = fake(), fake()
+    bench.run(first, bench.spec(**spec, search__trials=9))
+    bench.run(second, bench.spec(**spec, search__trials=14, budget__flops="33%"))
+    before, after = made_by(first), made_by(second)
+    assert bench.states() == ["complete"] * 14 and after
+    assert len(before) == len(set(before)) and not set(before) & set(after)
+    assert second.count(BaselineJob) == 0 and bench.problems() == []
+
+
+def made_by(executor: Any) -> list[str]:
+    """The keys of all that was sent out to be made."""
+    rungs = [key for job in ladders(executor) for _, key in job.rungs]
+    return rungs + [job.key for job in executor.sent if isinstance(job, StatisticsJob)]
 
 
 def test_extension_is_made_once(bench: Any, fake: Any) -> None:

@@ -20,6 +20,7 @@ from trimtab.spec import (
     StrategyEntry,
     changed_fields,
 )
+from trimtab.spec._stopping import Share, Stop
 from trimtab_strategies import registry
 
 EXAMPLE = """\
@@ -43,6 +44,7 @@ search:
     - fisher: {calibration: [512, 256], tuning: scale, damping: 1}
   trials: 7
   time: 2 h
+  stop: {gain: 0.5%, patience: 4}
   seed: 3
 workers: {executor: ray, count: 2, gpus_each: 0.5, device: cuda, trial_timeout: 90 s, address: auto}
 output: out
@@ -65,6 +67,7 @@ def test_every_field_arrives(tmp_path: Path) -> None:
     pins = {"calibration": (256, 512), "tuning": ("scale",), "damping": (1.0,)}
     assert spec.search.strategies == (StrategyEntry("fisher", pins),)
     assert spec.search.time == Duration(7200.0)
+    assert spec.search.stop == Stop(gain=Share(0.005), patience=4)
     assert spec.workers.trial_timeout == Duration(90.0)
     assert spec.output == str(tmp_path / "out")
 
@@ -80,8 +83,23 @@ def test_defaults(mapping: dict[str, Any], tmp_path: Path) -> None:
     assert spec.max_drop == Drop(absolute=0.01)
     assert [entry.name for entry in spec.search.strategies] == list(registry.names())
     assert (spec.search.trials, spec.search.seed) == (40, 0)
+    assert spec.search.stop is None and "stop" not in spec.to_plain()["search"]
     assert (spec.workers.executor, spec.workers.count, spec.workers.address) == ("ray", 1, None)
     assert spec.output == str(tmp_path / "runs/reviews")
+
+
+@pytest.mark.parametrize("given", [{}, {"gain": "1 %"}, {"patience": 10}])
+def test_what_a_stop_leaves_out_has_a_default(mapping: dict[str, Any], given: Any) -> None:
+    mapping["search"] = {"stop": given}
+    stop = Spec.from_mapping(mapping).search.stop
+    assert stop == Stop(gain=Share(0.01), patience=10)
+
+
+def test_a_stop_may_be_given_and_taken_back(mapping: dict[str, Any]) -> None:
+    without = Spec.from_mapping(mapping).identity()
+    mapping["search"] = {"stop": {"patience": 3}}
+    with_stop = Spec.from_mapping(mapping).identity()
+    assert changed_fields(without, with_stop) == changed_fields(with_stop, without) == []
 
 
 def test_plain_values_are_json_and_make_an_equal_spec(tmp_path: Path) -> None:
@@ -92,6 +110,7 @@ def test_plain_values_are_json_and_make_an_equal_spec(tmp_path: Path) -> None:
     assert plain["budget"] == {"flops": "1.2 GFLOPs"}
     assert plain["max_drop"] == "1%"
     assert plain["search"]["time"] == "2 h"
+    assert plain["search"]["stop"] == {"gain": "0.5%", "patience": 4}
     assert plain["search"]["strategies"] == [
         {"fisher": {"calibration": [256, 512], "tuning": "scale", "damping": 1.0}}
     ]
@@ -124,6 +143,8 @@ ALLOWED_CHANGES: list[tuple[str, Any]] = [
     ("max_drop", "2 pt"),
     ("search.trials", 80),
     ("search.time", "3 h"),
+    ("search.stop", {}),
+    ("search.stop", {"gain": "2%", "patience": 5}),
     ("workers.count", 4),
     ("workers.executor", "inline"),
     ("output", "elsewhere"),

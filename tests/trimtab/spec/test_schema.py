@@ -83,6 +83,7 @@ BEYOND_A_SCHEMA = (
     "gpus_on_cpu",
     "inline_with_count",
     "json_duplicate",
+    "stop_gain_zero",
     "model_",
     "output_is_url",
     "strategy_repeated",

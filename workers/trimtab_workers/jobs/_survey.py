@@ -27,6 +27,7 @@ class Survey:
     n_truncated: int
     longest_allowed: int
     model_bytes: int
+    n_unlabeled: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,4 +60,5 @@ class SurveyJob:
             n_truncated=data.truncated,
             longest_allowed=data.max_length,
             model_bytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+            n_unlabeled=0 if data.unlabeled is None else len(data.unlabeled),
         )

@@ -1,0 +1,237 @@
+"""Trials under way: each step is made once, whoever wants it, and shared by all who do.
+
+Legend:
+    link   one step of a recipe on the model that the steps before it made
+    rung   one cost at which a link is made; all links but the last of a recipe have one
+    broken a step that failed by itself for more than one trial, so that it would fail again
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from trimtab.controller._runner import MAX_ATTEMPTS
+from trimtab.controller._session import Session
+from trimtab.controller._steps import Link, Rungs, Steps
+from trimtab.forge import is_on_disk
+from trimtab_storage import NewArtifact, TrialRow
+from trimtab_strategies import registry
+from trimtab_workers.executors import Failure, Job, Outcome
+from trimtab_workers.jobs import RungResult, StatisticsResult
+
+MOST_PREFIXES = 8
+"""How many models that others may start from keep their weights, though on no frontier."""
+
+MOST_FAILURES = 2
+"""How many trials may fail at one step; those that need it later fail without trying it."""
+
+Finish = Callable[["Run", Sequence[RungResult]], None]
+Fail = Callable[["Run", Failure], None]
+Keys = frozenset[str]
+NOTHING: Keys = frozenset()
+
+
+@dataclass(eq=False)
+class Run:
+    """A trial under way; ``is_extension`` adds rungs to one that is complete already.
+
+    ``awaits`` names what other trials are making, and ``makes`` what this one is.
+    """
+
+    trial: TrialRow
+    attempt: int
+    links: tuple[Link, ...]
+    is_extension: bool = False
+    restarts: int = 0
+    ticket: int | None = None
+    awaits: Keys = NOTHING
+    makes: Keys = NOTHING
+    link: Link | None = None
+    n_made: int = 0
+    started_s: float = field(default_factory=time.monotonic)
+
+
+class Underway:
+    """Sends out the missing steps of trials, one at a time for each, and takes the results.
+
+    ``finish`` is called with a run whose last step is made and the results that were still
+    missing, ``fail`` with one that cannot go on. Either way the run is off the list by then.
+    """
+
+    def __init__(self, session: Session, steps: Steps, finish: Finish, fail: Fail) -> None:
+        self.runs: list[Run] = []
+        self._session, self._steps, self._store = session, steps, session.store
+        self._finish, self._fail = finish, fail
+        self._sound: set[str] = set()
+        self._failures: dict[str, list[tuple[int, Failure]]] = {}
+        self._prefixes: dict[str, None] = {}
+
+    @property
+    def n_busy(self) -> int:
+        """How many runs hold a slot of the executor; those that wait for others do not."""
+        return sum(run.ticket is not None for run in self.runs)
+
+    def in_use(self) -> set[str]:
+        """Names the models that runs start from, or may soon."""
+        parents = {link.parent for run in self.runs for link in run.links}
+        return parents | set(list(self._prefixes)[-MOST_PREFIXES:])
+
+    def dropped(self, keys: Iterable[str]) -> None:
+        """Notes that weights were taken off the disk."""
+        self._sound.difference_update(keys)
+
+    def start(self, run: Run) -> None:
+        """Takes up a run."""
+        self.runs.append(run)
+        self._advance(run)
+
+    def handle(self, outcome: Outcome) -> None:
+        """Takes what came back for one of the runs; anything else is not ours."""
+        run = next((run for run in self.runs if run.ticket == outcome.ticket), None)
+        if run is None:
+            return
+        self._session.runner.forget(outcome.ticket)
+        run.ticket = None
+        if outcome.failure is not None:
+            self._failed(run, outcome.failure)
+        elif isinstance(outcome.value, StatisticsResult):
+            assert run.link is not None
+            (key,) = run.makes
+            self._keep(run, self._steps.statistics_row(run.link, key, outcome.value))
+        elif run.link is not run.links[-1]:
+            assert run.link is not None
+            self._keep(run, self._steps.model_row(run.link, outcome.value[0]))
+        else:
+            self._use(_starts(run.links))
+            self._end(run, lambda: self._finish(run, outcome.value))
+
+    def cancel(self) -> None:
+        """Leaves nothing of ours on the executor."""
+        for run in self.runs:
+            if run.ticket is not None:
+                self._session.runner.executor.cancel(run.ticket)
+                self._session.runner.forget(run.ticket)
+
+    # One run
+
+    def _advance(self, run: Run) -> None:
+        """Sends out the next missing step, waits for one that is being made, or finishes."""
+        run.awaits = NOTHING
+        self._use(link.parent for link in run.links[1:])
+        missing = self._steps.missing(run.links[-1].rungs)
+        if not missing:
+            self._end(run, lambda: self._finish(run, []))
+            return
+        for link in run.links[:-1]:
+            if not self._has(link.rungs[0][1]):
+                self._make(run, link, link.rungs)
+                return
+        self._make(run, run.links[-1], missing)
+
+    def _use(self, prefixes: Iterable[str]) -> None:
+        """Puts models among those used last."""
+        for key in prefixes:
+            self._prefixes.pop(key, None)
+            self._prefixes[key] = None
+
+    def _make(self, run: Run, link: Link, rungs: Rungs) -> None:
+        """Sends out a link, or its statistics, unless somebody is making that or could not."""
+        statistics = self._steps.statistics_key(link)
+        if statistics is not None and self._has(statistics):
+            statistics = None
+        wanted = frozenset([statistics] if statistics else [key for _, key in rungs])
+        if failures := self._broken(wanted):
+            self._give_up(run, *failures[-1])
+            return
+        run.awaits = wanted & {key for other in self.runs for key in other.makes}
+        if run.awaits:
+            return
+        run.makes, run.link = wanted, link
+        name = link.step.strategy
+        if statistics is not None:
+            self._submit(run, self._steps.statistics_job(link, statistics), f"{name} statistics")
+        else:
+            costs = f"{name} at {len(rungs)} costs" if len(rungs) > 1 else name
+            self._submit(run, self._steps.ladder_job(link, rungs), costs)
+
+    def _has(self, key: str) -> bool:
+        """Tells whether an artifact is on disk; a damaged one is dropped, so it is made anew."""
+        row = self._store.artifact(key)
+        if row is None or row.path is None:
+            return False
+        if key not in self._sound and not is_on_disk(row, self._session.files):
+            self._store.drop_files(self._session.files, key)
+            return False
+        self._sound.add(key)
+        return True
+
+    def _submit(self, run: Run, job: Job, what: str) -> None:
+        timeout_s = self._session.spec.workers.trial_timeout.seconds
+        label = f"trial {run.trial.number}: {what}"
+        run.ticket = self._session.runner.submit(job, label, timeout_s=timeout_s)
+
+    def _keep(self, run: Run, made: NewArtifact) -> None:
+        """Records what later steps, of this trial and of others, start from."""
+        self._store.record_artifact(self._session.lease, made)
+        run.n_made += 1
+        keys, run.makes = run.makes, NOTHING
+        self._advance(run)
+        self._wake(keys)
+
+    def _end(self, run: Run, say: Callable[[], None]) -> None:
+        """Takes a run off the list, says so, and lets those go on who waited for it."""
+        self.runs.remove(run)
+        keys, run.makes = run.makes, NOTHING
+        say()
+        self._wake(keys)
+
+    def _wake(self, keys: Keys) -> None:
+        for waiting in [run for run in self.runs if run.awaits & keys]:
+            self._advance(waiting)
+
+    # What went wrong
+
+    def _failed(self, run: Run, failure: Failure) -> None:
+        # Whoever wants to stop may have hit the job; that is not the trial's fault.
+        self._session.tick()
+        if self._lost_its_parent(run):
+            self._advance(run)
+            return
+        if failure.reason in ("error", "input"):
+            for key in run.makes:
+                self._failures.setdefault(key, []).append((run.trial.number, failure))
+        self._end(run, lambda: self._fail(run, failure))
+
+    def _broken(self, keys: Keys) -> list[tuple[int, Failure]]:
+        """Gives the failures of the first of some steps that is broken."""
+        found = (self._failures.get(key, []) for key in sorted(keys))
+        return next((failures for failures in found if len(failures) >= MOST_FAILURES), [])
+
+    def _give_up(self, run: Run, number: int, failure: Failure) -> None:
+        """Fails a run whose next step failed for another one, without trying it again."""
+        message = f"a step that it shares with trial {number} failed: {failure.message}"
+        self._end(run, lambda: self._fail(run, replace(failure, message=message)))
+
+    def _lost_its_parent(self, run: Run) -> bool:
+        """Tells whether another study has taken away what a job was to start from; not for ever."""
+        if run.link is None or run.restarts + 1 >= MAX_ATTEMPTS:
+            return False
+        self._sound.discard(run.link.parent)
+        if run.link.before == () or self._has(run.link.parent):
+            return False
+        run.restarts += 1
+        run.makes = NOTHING
+        return True
+
+
+def _starts(links: Sequence[Link]) -> list[str]:
+    """Names what longer recipes may start from of what a whole recipe made.
+
+    A ladder is not among it: most of its rungs are no one's start, and what is one is made again
+    from kept statistics.
+    """
+    last = links[-1]
+    may_follow = registry.names()[-1] != last.step.strategy
+    return [last.rungs[0][1]] if may_follow and not registry.get(last.step.strategy).aims else []
