@@ -4,7 +4,8 @@ The cheapest setting of a family whose drop on the first half is at most a margi
 and drop are those on the second half. Choosing on few rows flatters, so that a margin of one point
 gives a larger drop than one; hence a few margins, the same for all families, of which the one
 counts that saves most while the mean drop over all seeds and halvings is at most one point. That
-one choice in eight is made on what is reported.
+one choice in twelve is made on what is reported. Margins below zero ask for more than the dense
+model has: the more settings there are to choose among, the more the cheapest of them is flattered.
 
 Legend:
     N  rows    E'  exits in use    macs [N, E'+1], right [N, E'+1]: for leaving at each place
@@ -21,7 +22,7 @@ import numpy as np
 
 N_HALVINGS = 20
 MOST_DROP = 0.01
-MARGINS = (-0.01, -0.005, -0.0025, 0.0, 0.0025, 0.005, 0.0075, 0.01)
+MARGINS = (-0.03, -0.025, -0.02, -0.015, -0.01, -0.005, -0.0025, 0.0, 0.0025, 0.005, 0.0075, 0.01)
 SINGLES = ("Fisher", "LTP", "ACC", "exits")
 DENSE = "dense"
 POOLED = ("any combination", "any single")
@@ -159,8 +160,14 @@ def _row(name: str, margin: float, seen: Any) -> dict[str, Any]:
 
 
 def best(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Gives a family's row that saves most at a mean drop of at most a point."""
+    """Gives a family's row that saves most at a mean drop of at most a point.
+
+    Raises:
+        ValueError: if there is none, which a wider span of ``MARGINS`` would mend.
+    """
     sound = [r for r in rows if r["family"] == name and r["drop_points"] <= 100 * MOST_DROP]
+    if not sound:
+        raise ValueError(f"no margin keeps the mean drop of {name!r} within a point")
     return max(sound, key=lambda row: row["times_fewer_flops"])
 
 
