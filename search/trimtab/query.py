@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from trimtab.errors import InputError
-from trimtab.selection import Choice, Limits, Measured, choose, is_feasible
+from trimtab.selection import Choice, Limits, Measured, choose, excess, is_feasible
+
+if TYPE_CHECKING:
+    from trimtab_storage import PointRow, Reader
 
 Quantity = str | float | None
 
@@ -67,13 +70,13 @@ def _read(name: str, parse: Any, value: str | float) -> Any:
         raise UnitError(f"{name} {error.message}", error.hint) from None
 
 
-def check_latency(points: Sequence[Measured]) -> None:
+def check_latency(reader: Reader, study_id: int) -> None:
     """Checks that questions about latency have an answer.
 
     Raises:
         InputError: if there are points, but none with a latency.
     """
-    if points and all(point.latency is None for point in points):
+    if reader.point_count(study_id) and not reader.has_latency(study_id):
         raise InputError(
             "no latency was measured in this study: leave out max_latency, and ask for the cost "
             "flops"
@@ -91,3 +94,21 @@ def choose_among(points: Sequence[P], limits: Limits) -> Choice[P]:
     """
     compressed = [point for point in points if point.recipe or is_feasible(point, limits)]
     return choose(compressed or points, limits)
+
+
+def choose_of_study(reader: Reader, study_id: int, limits: Limits) -> Choice[PointRow] | None:
+    """Chooses among all points of a study as ``choose_among`` does; None if there are none.
+
+    Of many points few are read: without a limit on latency the best is on the frontier of FLOPs,
+    and so is the closest, unless the baseline is closer still; then one that it beats may be next.
+    """
+    if limits.max_latency_ms is None:
+        front = reader.frontier(study_id)
+        if any(point.recipe for point in front):
+            choice = choose_among(front, limits)
+            nearest = excess(choice.point, limits)
+            dense = [point for point in front if not point.recipe]
+            if choice.feasible or all(excess(point, limits) >= nearest for point in dense):
+                return choice
+    points = reader.points(study_id)
+    return choose_among(points, limits) if points else None

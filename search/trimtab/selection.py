@@ -176,7 +176,7 @@ def recipe_scores(points: Iterable[Measured], limits: Limits) -> RecipeScores:
     nearest = closest(candidates, limits)
     good_enough = [p for p in candidates if is_feasible(p, Limits(max_drop=limits.max_drop))]
     cheap_enough = [p for p in candidates if is_feasible(p, replace(limits, max_drop=None))]
-    violation = excess(choose(candidates, limits).point, limits)
+    violation = excess(best(candidates, limits) or nearest, limits)
     return RecipeScores(
         cost_ratio=min(_cost(p, limits) for p in good_enough or [nearest]),
         drop=min(p.drop for p in cheap_enough or [nearest]),

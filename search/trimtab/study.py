@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab.errors import InputError, NothingFinishedError
 from trimtab.progress import hypervolume_of
-from trimtab.query import check_latency, choose_among
+from trimtab.query import check_latency, choose_of_study
 from trimtab.selection import Choice, Limits, is_feasible
 from trimtab_storage import PointRow, Reader, Store, StudyRow, TrialRow
 
@@ -174,7 +174,7 @@ class Study:
             self.row().baseline, max_drop=max_drop, max_flops=max_flops, max_latency=max_latency
         )
         if limits.max_latency_ms is not None:
-            check_latency(self.points())
+            self._check_latency()
         return limits
 
     def choose(self, limits: Limits | None = None) -> Choice[PointRow]:
@@ -183,10 +183,17 @@ class Study:
         Raises:
             NothingFinishedError: if nothing was measured yet.
         """
-        points = self.points()
-        if not points:
+        with self._reader() as reader:
+            row = self._row(reader)
+            choice = choose_of_study(reader, row.id, limits or Limits(**row.limits))
+        if choice is None:
             raise NothingFinishedError(f"study {self.name!r} has no measured points yet")
-        return choose_among(points, limits or self.limits())
+        return choice
+
+    def n_points(self) -> int:
+        """Counts the points measured on the search rows."""
+        with self._reader() as reader:
+            return reader.point_count(self._row(reader).id)
 
     def points(self) -> list[PointRow]:
         """Gives all points measured on the search rows."""
@@ -201,7 +208,7 @@ class Study:
         """
         chosen = limits or Limits()
         if cost == "latency":
-            check_latency(self.points())
+            self._check_latency()
         with self._reader() as reader:
             return reader.frontier(self._row(reader).id, cost, **vars(chosen))
 
@@ -227,9 +234,9 @@ class Study:
         with self._reader() as reader:
             row = self._row(reader)
             counts = reader.trial_counts(row.id)
-            points = reader.points(row.id)
-        limits = Limits(**row.limits)
-        best = choose_among(points, limits) if points else None
+            limits = Limits(**row.limits)
+            best = choose_of_study(reader, row.id, limits)
+            front = reader.frontier(row.id)
         return {
             "study": row.name,
             "state": _state(row),
@@ -238,8 +245,12 @@ class Study:
             "baseline": row.baseline,
             "elapsed_s": round(row.elapsed_s, 1),
             "remaining_s": _remaining_s(row, counts),
-            "hypervolume": hypervolume_of(points, limits.max_drop),
+            "hypervolume": hypervolume_of(front, limits.max_drop),
         }
+
+    def _check_latency(self) -> None:
+        with self._reader() as reader:
+            check_latency(reader, self._row(reader).id)
 
     def _reader(self) -> Reader:
         return Reader.open_reader(self.db)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from trimtab_storage import _json, frontier
-from trimtab_storage.rows import Json, NewPoint, PointRow
+from trimtab_storage.rows import Json, NewPoint, PointRow, Split
 from trimtab_storage.schema import point
 
 # In the order of the row's fields, so that a row is made by position.
@@ -52,6 +52,16 @@ def listed(
     if split is not None:
         query = query.where(point.c.split == split)
     return [_row(row) for row in connection.execute(query)]
+
+
+def count(connection: Connection, study_id: int) -> int:
+    own = point.c.study_id == study_id, point.c.split == Split.SEARCH.value
+    return connection.execute(select(func.count()).select_from(point).where(*own)).scalar_one()
+
+
+def has_latency(connection: Connection, study_id: int) -> bool:
+    own = point.c.study_id == study_id, point.c.latency.is_not(None)
+    return connection.execute(select(point.c.id).where(*own).limit(1)).first() is not None
 
 
 def by_id(connection: Connection, point_id: int) -> PointRow | None:

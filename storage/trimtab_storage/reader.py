@@ -113,6 +113,16 @@ class Reader:
         with self._database.read() as connection:
             return _points.listed(connection, study_id, split, after_id)
 
+    def point_count(self, study_id: int) -> int:
+        """Counts a study's points on the search split."""
+        with self._database.read() as connection:
+            return _points.count(connection, study_id)
+
+    def has_latency(self, study_id: int) -> bool:
+        """Tells whether the latency of any point of a study was measured."""
+        with self._database.read() as connection:
+            return _points.has_latency(connection, study_id)
+
     def point(self, point_id: int) -> PointRow | None:
         """Gives the point of that id, or None."""
         with self._database.read() as connection:

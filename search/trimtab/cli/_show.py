@@ -19,7 +19,6 @@ from trimtab.cli._tables import (
     show_frontier,
 )
 from trimtab.errors import InputError, NothingFinishedError
-from trimtab.query import choose_among
 from trimtab.selection import Choice, Limits, is_feasible
 from trimtab.study import POINT_FIELDS, Study, point_plain
 from trimtab_storage import PointRow, TrialRow
@@ -72,18 +71,18 @@ def show_study_frontier(study: Study, limits: Limits | None, cost: str) -> None:
     """Prints a frontier, with what is best and what to relax if nothing meets the limits."""
     check_cost(cost)
     row, judged = study.row(), limits or study.limits()
-    every = study.points()
-    if not every or row.baseline is None:
+    n_points = study.n_points()
+    if not n_points or row.baseline is None:
         say(f"{study.name}: nothing is measured yet")
         return
     shown = study.frontier_points(limits, cost)
-    choice = choose_among(every, judged)
+    choice = study.choose(judged)
     feasible = {point.id for point in shown if is_feasible(point, judged)}
     best_id = choice.point.id if choice.feasible else None
     metric = row.spec["task"]["metric"]
     say(
         f"{study.name}: {metric} {row.baseline['metric']:.4f} at "
-        f"{big(row.baseline['flops'])}FLOPs is the baseline; {len(every)} points measured"
+        f"{big(row.baseline['flops'])}FLOPs is the baseline; {n_points} points measured"
     )
     if shown:
         show_frontier(shown, feasible, best_id, metric)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from trimtab.controller._sampler import Told
 from trimtab.controller._steps import CONSTRAINT, without_constraint
 from trimtab.selection import Limits, RecipeScores, recipe_scores
-from trimtab_storage import PointRow, TrialRow, TrialState
+from trimtab_storage import PointRow, Reader, TrialRow, TrialState
 from trimtab_strategies import registry
 from trimtab_strategies.base import completed
 from trimtab_strategies.recipe import Recipe, Step, from_plain
@@ -16,18 +17,63 @@ PENDING = (TrialState.WAITING, TrialState.RUNNING)
 Points = Mapping[Recipe, Sequence[PointRow]]
 
 
-def told(trials: Sequence[TrialRow], points: Sequence[PointRow], limits: Limits) -> list[Told]:
-    """Gives all trials as the sampler sees them."""
-    sorted_in = by_recipe(points)
-    return [
-        Told(
-            recipe := from_plain(trial.recipe),
-            scores_of(trial, sorted_in, limits),
-            trial.state in PENDING,
-            is_on_frontier(sorted_in.get(recipe, ())),
-        )
-        for trial in trials
-    ]
+class History:
+    """All trials of a study as the sampler sees them, read once and then kept up to date.
+
+    Only the controller that holds the lease writes trials, so that it need not read them again:
+    it says what became of each. Points are read as they come, each once. So a proposal costs the
+    same however many trials there were.
+    """
+
+    def __init__(self, store: Reader, study_id: int, limits: Limits) -> None:
+        self.waiting: dict[int, TrialRow] = {}
+        self._store, self._study_id, self._limits = store, study_id, limits
+        self._told: list[Told] = []
+        self._numbers: dict[Recipe, int] = {}
+        self._complete: set[int] = set()
+        self._points: dict[Recipe, list[PointRow]] = {}
+        self._seen_id = 0
+        for row in store.trials(study_id):
+            self.note(row, row.state)
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def note(self, row: TrialRow, state: TrialState) -> None:
+        """Takes down in which state a trial is now; a new one has the next number."""
+        recipe = from_plain(row.recipe)
+        if row.number == len(self._told):
+            self._told.append(Told(recipe, None))
+            self._numbers[recipe] = row.number
+        self.waiting.pop(row.number, None)
+        if state == TrialState.WAITING:
+            self.waiting[row.number] = row
+        if state == TrialState.COMPLETE:
+            self._complete.add(row.number)
+        self._told[row.number] = Told(recipe, None, state in PENDING)
+        self._score(row.number)
+
+    def told(self) -> list[Told]:
+        """Gives all trials by number."""
+        new = self._store.points(self._study_id, after_id=self._seen_id)
+        self._seen_id = new[-1].id if new else self._seen_id
+        for recipe, points in by_recipe(new).items():
+            self._points.setdefault(recipe, []).extend(points)
+            if recipe in self._numbers:
+                self._score(self._numbers[recipe])
+        front = self._on_frontier()
+        return [replace(t, on_frontier=True) if t.recipe in front else t for t in self._told]
+
+    def _score(self, number: int) -> None:
+        own = self._points.get(self._told[number].recipe)
+        if own and number in self._complete:
+            scores = recipe_scores(own, self._limits)
+            self._told[number] = replace(self._told[number], scores=scores)
+
+    def _on_frontier(self) -> set[Recipe]:
+        # What is on a frontier now may be beaten by the next point, so it is asked for each time.
+        costs = [self._store.frontier(self._study_id, cost) for cost in ("flops", "latency")]
+        return set(by_recipe([point for points in costs for point in points]))
 
 
 def is_on_frontier(points: Sequence[PointRow]) -> bool:

@@ -57,6 +57,11 @@ class StopRule:
         self._stop, self._max_drop, self._recommended = stop, max_drop, recommended
         self.line: str | None = None
 
+    @property
+    def is_set(self) -> bool:
+        """Tells whether the spec has such a rule at all; else nothing need be read for it."""
+        return self._stop is not None
+
     def is_over(self, trials: Sequence[TrialRow], points: Sequence[PointRow]) -> bool:
         """Looks at all trials of a study and at all its points anew."""
         self.line = None

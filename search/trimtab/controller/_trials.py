@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from trimtab.controller._baseline import Baseline
 from trimtab.controller._cleanup import drop_weights_off_frontiers
-from trimtab.controller._history import by_recipe, recipe_of, scores_of, told
+from trimtab.controller._history import History, by_recipe, recipe_of, scores_of
 from trimtab.controller._ladder import budget_rung, ladder
 from trimtab.controller._limits import budget_ratio
 from trimtab.controller._runner import MAX_ATTEMPTS, POLL_S
@@ -24,6 +24,11 @@ from trimtab_workers.jobs import RungResult
 
 GRACE_S = 30.0
 """How long running trials may go on when the time is up."""
+
+MOST_STARTED = 8
+"""How many trials are started before results are looked at again, so that none waits for long."""
+
+CLEAN_EVERY_S = 1.0
 
 N_EXTENDED = 2
 """How many of the best recipes get a rung of their own for a budget that came later."""
@@ -42,6 +47,8 @@ class TrialLoop:
         self._budget = budget_ratio(self._limits, baseline.measurement.flops)
         self._steps = Steps(session.store, session.place, baseline, self._limits)
         self._underway = Underway(session, self._steps, self._finish, self._fail)
+        self._history = History(session.store, session.study.id, self._limits)
+        self._cleaned_s = time.monotonic()
         to_try = planned(space, known)
         self._rule = StopRule(session.spec.search.stop, self._limits.max_drop, to_try)
 
@@ -50,21 +57,22 @@ class TrialLoop:
         try:
             self._start_extensions()
             while True:
-                self._fill()
+                has_more = self._fill()
                 if self._session.remaining_s <= 0:
                     self._wind_down()
-                    return
-                if not self._underway.runs:
-                    if self._rule.line is not None:
-                        self._session.reporter.note(self._rule.line)
-                    return
-                self._turn()
+                    break
+                if not self._underway.runs and not has_more:
+                    break
+                self._turn(0.0 if has_more else POLL_S)
+            self._clean_up()
+            if self._rule.line is not None:
+                self._session.reporter.note(self._rule.line)
         finally:
             self._underway.cancel()
 
-    def _turn(self) -> None:
+    def _turn(self, wait_s: float = POLL_S) -> None:
         self._session.tick()  # first, because an inline executor works inside `wait`
-        for outcome in self._executor.wait(POLL_S):
+        for outcome in self._executor.wait(wait_s):
             self._underway.handle(outcome)
 
     def _wind_down(self) -> None:
@@ -80,16 +88,19 @@ class TrialLoop:
 
     # What to start
 
-    def _fill(self) -> None:
-        while self._has_room():
-            trial = self._next_trial()
+    def _fill(self) -> bool:
+        """Starts trials while there is room; tells whether there may be more to start."""
+        for _ in range(MOST_STARTED):
+            trial = self._next_trial() if self._has_room() else None
             if trial is None:
-                return
+                return False
             attempt = self._store.start_trial(self._lease, trial.id)
+            self._history.note(trial, TrialState.RUNNING)
             links = self._steps.links(recipe_of(trial), ladder(self._budget))
             self._underway.start(Run(trial, attempt, links))
             # Where all is reused nothing is ever waited for.
             self._session.tick()
+        return True
 
     def _has_room(self) -> bool:
         # A trial that waits for another's statistics takes no slot, but there is no point in
@@ -98,25 +109,27 @@ class TrialLoop:
         return busy < slots and len(self._underway.runs) < 2 * slots
 
     def _next_trial(self) -> TrialRow | None:
-        search = self._session.spec.search
-        trials = self._store.trials(self._session.study.id)
-        waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
-        n_started = len(trials) - len(waiting)
+        search, waiting = self._session.spec.search, self._history.waiting
+        n_started = len(self._history) - len(waiting)
         # Even when the baseline took all the time, a study that was never tried has one trial.
         if n_started >= search.trials or (n_started and self._session.remaining_s <= 0):
             return None
         if waiting:
-            return waiting[0]
-        points = self._session.points()
-        if self._rule.is_over(trials, points):
+            return waiting[min(waiting)]
+        if self._rule.is_set and self._has_stalled():
             return None
-        history = told(trials, points, self._limits)
-        number, known = len(trials), self._known
-        recipe = propose(self._space, history, seed=search.seed, number=number, known=known)
+        history, number = self._history.told(), len(self._history)
+        recipe = propose(self._space, history, seed=search.seed, number=number, known=self._known)
         if recipe is None:
             return None
         plain = to_plain(recipe)
-        return self._store.add_trial(self._lease, plain, stable_key(plain))
+        trial = self._store.add_trial(self._lease, plain, stable_key(plain))
+        self._history.note(trial, trial.state)
+        return trial
+
+    def _has_stalled(self) -> bool:
+        trials = self._store.trials(self._session.study.id)
+        return self._rule.is_over(trials, self._session.points())
 
     def _start_extensions(self) -> None:
         """Gives the best recipes so far a rung that spends exactly this run's budget."""
@@ -162,10 +175,18 @@ class TrialLoop:
                 reused=reused,
                 result={"points": len(points), "made": len(results)},
             )
+            self._history.note(run.trial, TrialState.COMPLETE)
         self._session.reused += reused
         self._session.refresh_best()
+        if time.monotonic() - self._cleaned_s > CLEAN_EVERY_S:
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        """Drops the weights that nothing needs; not after every trial, since it takes a commit."""
         in_use = self._underway.in_use()
-        self._underway.dropped(drop_weights_off_frontiers(self._store, self._session.files, in_use))
+        dropped = drop_weights_off_frontiers(self._store, self._session.files, in_use)
+        self._underway.dropped(dropped)
+        self._cleaned_s = time.monotonic()
 
     def _n_reused(self, run: Run, n_results: int) -> int:
         """Counts the steps that had been made before, statistics included; of all that it needs."""
@@ -187,9 +208,11 @@ class TrialLoop:
             self._session.reporter.note(f"trial {number} could not be extended ({reason})")
         elif failure.reason == "crashed" and run.attempt < MAX_ATTEMPTS:
             self._store.requeue_trial(self._lease, run.trial.id, run.attempt, reason)
+            self._history.note(run.trial, TrialState.WAITING)
             self._session.reporter.note(f"trial {number} lost its worker; it is tried again")
         else:
             seconds = time.monotonic() - run.started_s
             self._store.fail_trial(self._lease, run.trial.id, run.attempt, reason, seconds)
+            self._history.note(run.trial, TrialState.FAILED)
             shown = describe(run.trial.recipe)
             self._session.reporter.note(f"trial {number} ({shown}) failed: {reason}")

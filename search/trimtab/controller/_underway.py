@@ -45,7 +45,6 @@ class Run:
     links: tuple[Link, ...]
     is_extension: bool = False
     restarts: int = 0
-    ticket: int | None = None
     awaits: Keys = NOTHING
     makes: Keys = NOTHING
     link: Link | None = None
@@ -64,6 +63,8 @@ class Underway:
         self.runs: list[Run] = []
         self._session, self._steps, self._store = session, steps, session.store
         self._finish, self._fail = finish, fail
+        self._by_ticket: dict[int, Run] = {}
+        self._making: set[str] = set()
         self._sound: set[str] = set()
         self._failures: dict[str, list[tuple[int, Failure]]] = {}
         self._prefixes: dict[str, None] = {}
@@ -71,7 +72,7 @@ class Underway:
     @property
     def n_busy(self) -> int:
         """How many runs hold a slot of the executor; those that wait for others do not."""
-        return sum(run.ticket is not None for run in self.runs)
+        return len(self._by_ticket)
 
     def in_use(self) -> set[str]:
         """Names the models that runs start from, or may soon."""
@@ -89,11 +90,10 @@ class Underway:
 
     def handle(self, outcome: Outcome) -> None:
         """Takes what came back for one of the runs; anything else is not ours."""
-        run = next((run for run in self.runs if run.ticket == outcome.ticket), None)
+        run = self._by_ticket.pop(outcome.ticket, None)
         if run is None:
             return
         self._session.runner.forget(outcome.ticket)
-        run.ticket = None
         if outcome.failure is not None:
             self._failed(run, outcome.failure)
         elif isinstance(outcome.value, StatisticsResult):
@@ -109,10 +109,9 @@ class Underway:
 
     def cancel(self) -> None:
         """Leaves nothing of ours on the executor."""
-        for run in self.runs:
-            if run.ticket is not None:
-                self._session.runner.executor.cancel(run.ticket)
-                self._session.runner.forget(run.ticket)
+        for ticket in self._by_ticket:
+            self._session.runner.executor.cancel(ticket)
+            self._session.runner.forget(ticket)
 
     # One run
 
@@ -145,10 +144,11 @@ class Underway:
         if failures := self._broken(wanted):
             self._give_up(run, *failures[-1])
             return
-        run.awaits = wanted & {key for other in self.runs for key in other.makes}
+        run.awaits = wanted & self._making
         if run.awaits:
             return
         run.makes, run.link = wanted, link
+        self._making |= wanted
         name = link.step.strategy
         if statistics is not None:
             self._submit(run, self._steps.statistics_job(link, statistics), f"{name} statistics")
@@ -170,22 +170,28 @@ class Underway:
     def _submit(self, run: Run, job: Job, what: str) -> None:
         timeout_s = self._session.spec.workers.trial_timeout.seconds
         label = f"trial {run.trial.number}: {what}"
-        run.ticket = self._session.runner.submit(job, label, timeout_s=timeout_s)
+        self._by_ticket[self._session.runner.submit(job, label, timeout_s=timeout_s)] = run
 
     def _keep(self, run: Run, made: NewArtifact) -> None:
         """Records what later steps, of this trial and of others, start from."""
         self._store.record_artifact(self._session.lease, made)
         run.n_made += 1
-        keys, run.makes = run.makes, NOTHING
+        keys = self._release(run)
         self._advance(run)
         self._wake(keys)
 
     def _end(self, run: Run, say: Callable[[], None]) -> None:
         """Takes a run off the list, says so, and lets those go on who waited for it."""
         self.runs.remove(run)
-        keys, run.makes = run.makes, NOTHING
+        keys = self._release(run)
         say()
         self._wake(keys)
+
+    def _release(self, run: Run) -> Keys:
+        """Lets others make what this run was making, and gives the keys."""
+        keys, run.makes = run.makes, NOTHING
+        self._making -= keys
+        return keys
 
     def _wake(self, keys: Keys) -> None:
         for waiting in [run for run in self.runs if run.awaits & keys]:
@@ -222,7 +228,7 @@ class Underway:
         if run.link.before == () or self._has(run.link.parent):
             return False
         run.restarts += 1
-        run.makes = NOTHING
+        self._release(run)
         return True
 
 

@@ -118,6 +118,17 @@ class PointContract(ContractFixtures):
         (third,) = store.add_points(lease, [make_point("aa00"), make_point("cc00")])[1:]
         assert [p.id for p in store.points(lease.study_id, after_id=first[-1])] == [third]
 
+    def test_points_are_counted_without_being_read(self, store: Store, lease: Lease) -> None:
+        """Those that certify are not among them, nor those of other studies."""
+        assert store.point_count(lease.study_id) == 0 and not store.has_latency(lease.study_id)
+        store.add_points(lease, [make_point("aa00"), make_point("bb00")])
+        store.add_certified_point(lease.study_id, make_point("aa00", split="certify"))
+        assert store.point_count(lease.study_id) == 2 and not store.has_latency(lease.study_id)
+        store.add_points(lease, [make_point("cc00", latency={"value": 1.0})])
+        assert store.point_count(lease.study_id) == 3 and store.has_latency(lease.study_id)
+        assert store.point_count(lease.study_id + 1) == 0
+        assert not store.has_latency(lease.study_id + 1)
+
     def test_unstable_latency_is_on_no_frontier(self, store: Store, lease: Lease) -> None:
         """It is not a number that can be trusted."""
         store.add_points(lease, [make_point(latency={"value": 1.0, "verdict": "unstable"})])
