@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection, func, insert, inspect, select
 
 from trimtab_storage.errors import SchemaError
-from trimtab_storage.schema import FRONTIER_VIEW, artifact_kept, metadata, schema_version
+from trimtab_storage.schema import FRONTIER_VIEW, metadata, schema_version
 
 Migration = Callable[[Connection], None]
 
-MIGRATIONS: Sequence[Migration] = (artifact_kept.create,)
+MIGRATIONS: Sequence[Migration] = ()
 
 
 def prepare(connection: Connection, now: str, migrations: Sequence[Migration] = MIGRATIONS) -> None:

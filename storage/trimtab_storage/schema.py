@@ -103,7 +103,7 @@ artifact = Table(
     Column("created_at", Text, nullable=False),
 )
 # Holds those alone whose weights are on the disk, few among all that were ever made.
-artifact_kept = Index(
+Index(
     "artifact_kept",
     artifact.c.kind,
     artifact.c.key,

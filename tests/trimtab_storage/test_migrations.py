@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
 
 from trimtab_storage import SchemaError, Store, _migrations
-
-NEW = 1 + len(_migrations.MIGRATIONS)
 
 
 def versions(tmp_path: Path) -> list[int]:
@@ -34,38 +31,13 @@ def fail(connection: Connection) -> None:
 
 def migrate(store: Store, *migrations: _migrations.Migration) -> None:
     with store._database.write() as connection:
-        _migrations.prepare(connection, "2027-01-01T00:00:00.000000+00:00", all_and(migrations))
-
-
-def all_and(more: Iterable[_migrations.Migration]) -> list[_migrations.Migration]:
-    return [*_migrations.MIGRATIONS, *more]
-
-
-def schema(tmp_path: Path) -> set[tuple[str, str]]:
-    connection = sqlite3.connect(tmp_path / "trimtab.db")
-    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-    found = {(name, " ".join(sql.split())) for name, sql in rows}
-    connection.close()
-    return found
-
-
-def test_file_of_the_first_version_becomes_as_a_new_one(url: str, tmp_path: Path) -> None:
-    Store.open(url).close()
-    new = schema(tmp_path)
-    connection = sqlite3.connect(tmp_path / "trimtab.db")
-    connection.execute("DROP INDEX artifact_kept")
-    connection.execute("UPDATE schema_version SET version = 1")
-    connection.commit()
-    connection.close()
-    Store.open(url).close()
-    assert schema(tmp_path) == new
-    assert versions(tmp_path) == list(range(1, NEW + 1))
+        _migrations.prepare(connection, "2027-01-01T00:00:00.000000+00:00", migrations)
 
 
 def test_opening_twice_records_one_version(url: str, tmp_path: Path) -> None:
     Store.open(url).close()
     Store.open(url).close()
-    assert versions(tmp_path) == [NEW]
+    assert versions(tmp_path) == [1]
 
 
 def test_newer_schema_is_refused_with_one_sentence(url: str, tmp_path: Path) -> None:
@@ -75,10 +47,10 @@ def test_newer_schema_is_refused_with_one_sentence(url: str, tmp_path: Path) -> 
         with pytest.raises(SchemaError) as caught:
             open_it(url)
         assert str(caught.value) == (
-            f"the database has schema version {NEW + 1}, but this trimtab knows only up to {NEW}: "
+            "the database has schema version 2, but this trimtab knows only up to 1: "
             "install a newer trimtab or pass --db with another file"
         )
-    assert versions(tmp_path) == [NEW, NEW + 1]
+    assert versions(tmp_path) == [1, 2]
 
 
 def test_migrations_run_in_order_once_and_are_recorded(
@@ -87,7 +59,7 @@ def test_migrations_run_in_order_once_and_are_recorded(
     migrate(store, add_note)
     migrate(store, add_note, fill_note)
     migrate(store, add_note, fill_note)
-    assert versions(tmp_path) == [NEW, NEW + 1, NEW + 2]
+    assert versions(tmp_path) == [1, 2, 3]
     with store._database.read() as connection:
         assert connection.exec_driver_sql("SELECT note FROM study").scalar_one() == "old"
 
@@ -98,7 +70,7 @@ def test_failed_migration_leaves_the_version_before(
     migrate(store, add_note)
     with pytest.raises(RuntimeError):
         migrate(store, add_note, fail)
-    assert versions(tmp_path) == [NEW, NEW + 1]
+    assert versions(tmp_path) == [1, 2]
     with store._database.read() as connection:
         assert connection.exec_driver_sql("SELECT note FROM study").scalar_one() is None
 
@@ -108,8 +80,8 @@ def test_reader_does_not_migrate(store: Store, tmp_path: Path) -> None:
         pytest.raises(SchemaError, match="continue the study once with `trimtab run`"),
         store._database.read() as connection,
     ):
-        _migrations.check(connection, all_and([add_note]))
-    assert versions(tmp_path) == [NEW]
+        _migrations.check(connection, [add_note])
+    assert versions(tmp_path) == [1]
 
 
 def test_database_of_another_program_is_refused_untouched(url: str, tmp_path: Path) -> None:
