@@ -18,7 +18,7 @@ from trimtab_workers.jobs import Survey
 class Reuse:
     """What need not be done again; ``taken_over`` says what other studies know, if anything.
 
-    ``seconds_per_trial`` is the mean of the study's own trials so far; None where none is complete.
+    ``seconds_per_trial`` is the mean of the study's own trials that made something; None without.
     """
 
     has_baseline: bool = False
@@ -66,7 +66,12 @@ def look_up(spec: Spec, survey: Survey, db: str, budget: float | None) -> tuple[
 def _reuse(reader: Reader, name: str, key: str, taken_over: str | None) -> Reuse:
     row, study = reader.artifact(key), reader.study(name)
     trials = [] if study is None else reader.trials(study.id)
-    seconds = [trial.seconds for trial in trials if trial.seconds and trial.state == "complete"]
+    # What only repeats others' work takes no time, and says nothing of what is to come.
+    seconds = [
+        trial.seconds
+        for trial in trials
+        if trial.seconds and trial.state == "complete" and (trial.result or {}).get("made")
+    ]
     return Reuse(
         has_baseline=row is not None and row.path is not None,
         terminal_trials=sum(trial.state in ("complete", "failed") for trial in trials),

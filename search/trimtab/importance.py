@@ -20,7 +20,7 @@ from trimtab.selection import Limits, excess, is_feasible
 from trimtab_storage import PointRow, TrialRow, TrialState
 from trimtab_strategies import registry
 from trimtab_strategies.base import Choice, Value
-from trimtab_strategies.recipe import Recipe, from_plain
+from trimtab_strategies.recipe import Recipe
 
 LEAST_TRIALS, LEAST_BEST, BEST_SHARE = 10, 5, 0.1
 STRATEGIES = "strategies"
@@ -76,12 +76,12 @@ def importance_of(
 
 
 def _tried(trials: Sequence[TrialRow], points: Sequence[PointRow], limits: Limits) -> list[Tried]:
-    from trimtab.controller._history import by_recipe, recipe_of
+    from trimtab.controller._history import by_recipe, recipe_of  # Optuna
 
     sorted_in = by_recipe(points)
     found = []
     for trial in trials:
-        own = sorted_in.get(from_plain(trial.recipe), [])
+        own = sorted_in.get(recipe_of(trial), [])
         if trial.state == TrialState.COMPLETE and own:
             found.append(Tried(choices_of(recipe_of(trial)), rank_of(own, limits)))
     return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from trimtab.errors import InputError
-from trimtab.selection import Choice, Limits, Measured, choose, excess, is_feasible
+from trimtab.selection import Choice, Limits, Measured, choose, is_feasible
 
 if TYPE_CHECKING:
     from trimtab_storage import PointRow, Reader
@@ -100,15 +100,13 @@ def choose_of_study(reader: Reader, study_id: int, limits: Limits) -> Choice[Poi
     """Chooses among all points of a study as ``choose_among`` does; None if there are none.
 
     Of many points few are read: without a limit on latency the best is on the frontier of FLOPs,
-    and so is the closest, unless the baseline is closer still; then one that it beats may be next.
+    and so is the closest, unless the baseline is there too; then one that it beats may be closer.
     """
     if limits.max_latency_ms is None:
         front = reader.frontier(study_id)
         if any(point.recipe for point in front):
             choice = choose_among(front, limits)
-            nearest = excess(choice.point, limits)
-            dense = [point for point in front if not point.recipe]
-            if choice.feasible or all(excess(point, limits) >= nearest for point in dense):
+            if choice.feasible or all(point.recipe for point in front):
                 return choice
     points = reader.points(study_id)
     return choose_among(points, limits) if points else None

@@ -31,6 +31,7 @@ class History:
         self._told: list[Told] = []
         self._numbers: dict[Recipe, int] = {}
         self._complete: set[int] = set()
+        self.n_ended = 0
         self._points: dict[Recipe, list[PointRow]] = {}
         self._seen_id = 0
         for row in store.trials(study_id):
@@ -41,7 +42,7 @@ class History:
 
     def note(self, row: TrialRow, state: TrialState) -> None:
         """Takes down in which state a trial is now; a new one has the next number."""
-        recipe = from_plain(row.recipe)
+        recipe = recipe_of(row)
         if row.number == len(self._told):
             self._told.append(Told(recipe, None))
             self._numbers[recipe] = row.number
@@ -50,6 +51,7 @@ class History:
             self.waiting[row.number] = row
         if state == TrialState.COMPLETE:
             self._complete.add(row.number)
+        self.n_ended += state not in PENDING
         self._told[row.number] = Told(recipe, None, state in PENDING)
         self._score(row.number)
 
@@ -83,22 +85,29 @@ def is_on_frontier(points: Sequence[PointRow]) -> bool:
 
 def scores_of(trial: TrialRow, points: Points, limits: Limits) -> RecipeScores | None:
     """Sums a trial up; None while it runs, and if it gave nothing."""
-    own = points.get(from_plain(trial.recipe), ())
+    own = points.get(recipe_of(trial), ())
     if trial.state != TrialState.COMPLETE or not own:
         return None
     return recipe_scores(own, limits)
 
 
 def by_recipe(points: Sequence[PointRow]) -> dict[Recipe, list[PointRow]]:
-    """Sorts points by the recipe that they are a result of."""
-    sorted_in: dict[Recipe, list[PointRow]] = {}
+    """Sorts points by the recipe that they are a result of, completed as those of trials are."""
+    as_written: dict[Recipe, list[PointRow]] = {}
     for point in points:
-        sorted_in.setdefault(_as_tried(from_plain(point.recipe)), []).append(point)
+        as_written.setdefault(from_plain(point.recipe), []).append(point)
+    sorted_in: dict[Recipe, list[PointRow]] = {}
+    for recipe, own in as_written.items():
+        sorted_in.setdefault(_as_tried(_completed(recipe)), []).extend(own)
     return sorted_in
 
 
 def recipe_of(trial: TrialRow) -> Recipe:
     """Gives the steps of a trial, completed where an earlier version had fewer choices."""
+    return _completed(from_plain(trial.recipe))
+
+
+def _completed(recipe: Recipe) -> Recipe:
     return tuple(
         Step.of(
             step.strategy,
@@ -107,7 +116,7 @@ def recipe_of(trial: TrialRow) -> Recipe:
                 **{n: v for n, v in step.choices if n == CONSTRAINT},
             },
         )
-        for step in from_plain(trial.recipe)
+        for step in recipe
     )
 
 

@@ -6,19 +6,19 @@ import time
 from collections.abc import Sequence
 
 from trimtab.controller._baseline import Baseline
-from trimtab.controller._cleanup import drop_weights_off_frontiers
+from trimtab.controller._cleanup import drop_weights_off_frontiers, others_at_work
 from trimtab.controller._history import History, by_recipe, recipe_of, scores_of
 from trimtab.controller._ladder import budget_rung, ladder
 from trimtab.controller._limits import budget_ratio
 from trimtab.controller._runner import MAX_ATTEMPTS, POLL_S
-from trimtab.controller._sampler import NOTHING, Known, planned, propose
+from trimtab.controller._sampler import NOTHING, Known, Told, planned, propose
 from trimtab.controller._session import Session
 from trimtab.controller._space import RecipeSpace
 from trimtab.controller._steps import Steps
 from trimtab.controller._stopping import StopRule
 from trimtab.controller._underway import Run, Underway
 from trimtab_storage import InvalidValueError, TrialRow, TrialState
-from trimtab_strategies.recipe import describe, stable_key, to_plain
+from trimtab_strategies.recipe import Recipe, describe, stable_key, to_plain
 from trimtab_workers.executors import Failure
 from trimtab_workers.jobs import RungResult
 
@@ -27,6 +27,9 @@ GRACE_S = 30.0
 
 MOST_STARTED = 8
 """How many trials are started before results are looked at again, so that none waits for long."""
+
+MOST_HOPELESS = 50
+"""How many proposals are passed over in a row because a step of theirs is known to fail."""
 
 CLEAN_EVERY_S = 1.0
 
@@ -48,13 +51,14 @@ class TrialLoop:
         self._steps = Steps(session.store, session.place, baseline, self._limits)
         self._underway = Underway(session, self._steps, self._finish, self._fail)
         self._history = History(session.store, session.study.id, self._limits)
-        self._cleaned_s = time.monotonic()
+        self._cleaned_s, self._ended_then = time.monotonic(), -1
         to_try = planned(space, known)
         self._rule = StopRule(session.spec.search.stop, self._limits.max_drop, to_try)
 
     def run(self) -> None:
         """Runs until the end; on the way out nothing of ours is left on the executor."""
         try:
+            self._session.refresh_best()
             self._start_extensions()
             while True:
                 has_more = self._fill()
@@ -62,11 +66,13 @@ class TrialLoop:
                     self._wind_down()
                     break
                 if not self._underway.runs and not has_more:
+                    if self._rule.line is not None:
+                        self._session.reporter.note(self._rule.line)
                     break
+                if not self._underway.n_busy:
+                    self._underway.resume()
                 self._turn(0.0 if has_more else POLL_S)
             self._clean_up()
-            if self._rule.line is not None:
-                self._session.reporter.note(self._rule.line)
         finally:
             self._underway.cancel()
 
@@ -118,8 +124,7 @@ class TrialLoop:
             return waiting[min(waiting)]
         if self._rule.is_set and self._has_stalled():
             return None
-        history, number = self._history.told(), len(self._history)
-        recipe = propose(self._space, history, seed=search.seed, number=number, known=self._known)
+        recipe = self._propose()
         if recipe is None:
             return None
         plain = to_plain(recipe)
@@ -127,9 +132,27 @@ class TrialLoop:
         self._history.note(trial, trial.state)
         return trial
 
+    def _propose(self) -> Recipe | None:
+        """Proposes a recipe, and another where a step of it is known to fail."""
+        history, seed = self._history.told(), self._session.spec.search.seed
+        hopeless: list[Told] = []
+        for _ in range(MOST_HOPELESS):
+            so_far, number = [*history, *hopeless], len(history)
+            recipe = propose(self._space, so_far, seed=seed, number=number, known=self._known)
+            if recipe is None:
+                return None
+            if not self._underway.is_hopeless(self._steps.links(recipe, ladder(self._budget))):
+                return recipe
+            hopeless.append(Told(recipe, None))
+        return recipe
+
     def _has_stalled(self) -> bool:
-        trials = self._store.trials(self._session.study.id)
-        return self._rule.is_over(trials, self._session.points())
+        """Asks the rule again only when a trial has ended since; it looks at all there is."""
+        if self._history.n_ended != self._ended_then:
+            self._ended_then = self._history.n_ended
+            trials = self._store.trials(self._session.study.id)
+            self._rule.is_over(trials, self._session.points())
+        return self._rule.line is not None
 
     def _start_extensions(self) -> None:
         """Gives the best recipes so far a rung that spends exactly this run's budget."""
@@ -154,13 +177,20 @@ class TrialLoop:
     # What came back
 
     def _finish(self, run: Run, results: Sequence[RungResult]) -> None:
+        reused = self._n_reused(run, len(results))
         try:
-            points = self._steps.points(run.links, results)
+            self._record(run, results, reused)
         except InvalidValueError as error:
             self._fail(run, Failure("error", str(error)))
             return
+        self._session.reused += reused
+        self._session.refresh_best()
+        if time.monotonic() - self._cleaned_s > CLEAN_EVERY_S:
+            self._clean_up()
+
+    def _record(self, run: Run, results: Sequence[RungResult], reused: int) -> None:
+        points = self._steps.points(run.links, results)
         artifacts = [self._steps.model_row(run.links[-1], result) for result in results]
-        reused = self._n_reused(run, len(results))
         seconds = time.monotonic() - run.started_s
         if run.is_extension:
             self._store.update_trial_points(self._lease, run.trial.id, points, artifacts, seconds)
@@ -176,25 +206,26 @@ class TrialLoop:
                 result={"points": len(points), "made": len(results)},
             )
             self._history.note(run.trial, TrialState.COMPLETE)
-        self._session.reused += reused
-        self._session.refresh_best()
-        if time.monotonic() - self._cleaned_s > CLEAN_EVERY_S:
-            self._clean_up()
 
     def _clean_up(self) -> None:
         """Drops the weights that nothing needs; not after every trial, since it takes a commit."""
         in_use = self._underway.in_use()
-        dropped = drop_weights_off_frontiers(self._store, self._session.files, in_use)
+        shared = others_at_work(self._store, self._session.study.id)
+        ours = self._underway.own if shared else None
+        dropped = drop_weights_off_frontiers(self._store, self._session.files, in_use, ours)
         self._underway.dropped(dropped)
         self._cleaned_s = time.monotonic()
 
     def _n_reused(self, run: Run, n_results: int) -> int:
-        """Counts the steps that had been made before, statistics included; of all that it needs."""
+        """Counts the steps that had been made before, statistics included; of all that it needs.
+
+        What an earlier attempt of this run's trial had made does not count.
+        """
         reused = len(run.links[-1].rungs) - n_results
         if n_results:
             needed = sum(self._steps.statistics_key(link) is not None for link in run.links)
-            reused += needed + len(run.links) - 1 - run.n_made
-        return reused
+            reused += needed + len(run.links) - 1 - self._underway.n_made(run.trial.id)
+        return max(0, reused)
 
     def _fail(self, run: Run, failure: Failure) -> None:
         number, reason = run.trial.number, f"{failure.reason}: {failure.message}"

@@ -9,14 +9,14 @@ Legend:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from trimtab.controller._runner import MAX_ATTEMPTS
 from trimtab.controller._session import Session
 from trimtab.controller._steps import Link, Rungs, Steps
 from trimtab.forge import is_on_disk
-from trimtab_storage import NewArtifact, TrialRow
+from trimtab_storage import InvalidValueError, NewArtifact, TrialRow
 from trimtab_strategies import registry
 from trimtab_workers.executors import Failure, Job, Outcome
 from trimtab_workers.jobs import RungResult, StatisticsResult
@@ -48,15 +48,15 @@ class Run:
     awaits: Keys = NOTHING
     makes: Keys = NOTHING
     link: Link | None = None
-    n_made: int = 0
     started_s: float = field(default_factory=time.monotonic)
 
 
 class Underway:
     """Sends out the missing steps of trials, one at a time for each, and takes the results.
 
-    ``finish`` is called with a run whose last step is made and the results that were still
-    missing, ``fail`` with one that cannot go on. Either way the run is off the list by then.
+    ``own`` names what was made here. ``finish`` is called with a run whose last step is made and
+    the results that were still missing, ``fail`` with one that cannot go on. Either way the run is
+    off the list by then.
     """
 
     def __init__(self, session: Session, steps: Steps, finish: Finish, fail: Fail) -> None:
@@ -68,6 +68,8 @@ class Underway:
         self._sound: set[str] = set()
         self._failures: dict[str, list[tuple[int, Failure]]] = {}
         self._prefixes: dict[str, None] = {}
+        self._made_for: dict[int, set[str]] = {}
+        self.own: set[str] = set()
 
     @property
     def n_busy(self) -> int:
@@ -78,6 +80,20 @@ class Underway:
         """Names the models that runs start from, or may soon."""
         parents = {link.parent for run in self.runs for link in run.links}
         return parents | set(list(self._prefixes)[-MOST_PREFIXES:])
+
+    def n_made(self, trial_id: int) -> int:
+        """Counts what was made on the way for a trial, in all its attempts, but not in the end."""
+        return len(self._made_for.get(trial_id, ()))
+
+    def is_hopeless(self, links: Sequence[Link]) -> bool:
+        """Tells whether a step is known to fail, and so every recipe with it."""
+        keys = {key for link in links for _, key in link.rungs}
+        keys |= {key for link in links if (key := self._steps.statistics_key(link))}
+        return bool(self._broken(keys))
+
+    def resume(self) -> None:
+        """Lets every run look again what it can do; there is no need to as long as any works."""
+        self._wake({key for run in self.runs for key in run.awaits})
 
     def dropped(self, keys: Iterable[str]) -> None:
         """Notes that weights were taken off the disk."""
@@ -98,12 +114,15 @@ class Underway:
             self._failed(run, outcome.failure)
         elif isinstance(outcome.value, StatisticsResult):
             assert run.link is not None
-            (key,) = run.makes
-            self._keep(run, self._steps.statistics_row(run.link, key, outcome.value))
+            (key,), link = run.makes, run.link
+            self._keep(run, lambda: self._steps.statistics_row(link, key, outcome.value))
         elif run.link is not run.links[-1]:
             assert run.link is not None
-            self._keep(run, self._steps.model_row(run.link, outcome.value[0]))
+            made = outcome.value[0]
+            prefix = run.link
+            self._keep(run, lambda: self._steps.model_row(prefix, made))
         else:
+            self.own |= run.makes
             self._use(_starts(run.links))
             self._end(run, lambda: self._finish(run, outcome.value))
 
@@ -172,10 +191,19 @@ class Underway:
         label = f"trial {run.trial.number}: {what}"
         self._by_ticket[self._session.runner.submit(job, label, timeout_s=timeout_s)] = run
 
-    def _keep(self, run: Run, made: NewArtifact) -> None:
+    def _keep(self, run: Run, row: Callable[[], NewArtifact]) -> None:
         """Records what later steps, of this trial and of others, start from."""
-        self._store.record_artifact(self._session.lease, made)
-        run.n_made += 1
+        try:
+            self._store.record_artifact(self._session.lease, row())
+        except InvalidValueError as error:
+            self._failed(run, Failure("error", str(error)))
+            return
+        self.own |= run.makes
+        self._made_for.setdefault(run.trial.id, set()).update(run.makes)
+        self._go_on(run)
+
+    def _go_on(self, run: Run) -> None:
+        """Takes a run's next step, and lets those go on who waited for what it was making."""
         keys = self._release(run)
         self._advance(run)
         self._wake(keys)
@@ -193,8 +221,8 @@ class Underway:
         self._making -= keys
         return keys
 
-    def _wake(self, keys: Keys) -> None:
-        for waiting in [run for run in self.runs if run.awaits & keys]:
+    def _wake(self, keys: Collection[str]) -> None:
+        for waiting in [run for run in self.runs if not run.awaits.isdisjoint(keys)]:
             self._advance(waiting)
 
     # What went wrong
@@ -202,15 +230,17 @@ class Underway:
     def _failed(self, run: Run, failure: Failure) -> None:
         # Whoever wants to stop may have hit the job; that is not the trial's fault.
         self._session.tick()
-        if self._lost_its_parent(run):
-            self._advance(run)
+        lost = self._lost_its_parent(run)
+        if lost and run.restarts + 1 < MAX_ATTEMPTS:
+            run.restarts += 1
+            self._go_on(run)
             return
-        if failure.reason in ("error", "input"):
+        if not lost and failure.reason not in ("crashed", "cancelled"):
             for key in run.makes:
                 self._failures.setdefault(key, []).append((run.trial.number, failure))
         self._end(run, lambda: self._fail(run, failure))
 
-    def _broken(self, keys: Keys) -> list[tuple[int, Failure]]:
+    def _broken(self, keys: Collection[str]) -> list[tuple[int, Failure]]:
         """Gives the failures of the first of some steps that is broken."""
         found = (self._failures.get(key, []) for key in sorted(keys))
         return next((failures for failures in found if len(failures) >= MOST_FAILURES), [])
@@ -222,14 +252,10 @@ class Underway:
 
     def _lost_its_parent(self, run: Run) -> bool:
         """Tells whether another study has taken away what a job was to start from; not for ever."""
-        if run.link is None or run.restarts + 1 >= MAX_ATTEMPTS:
+        if run.link is None or run.link.before == ():
             return False
         self._sound.discard(run.link.parent)
-        if run.link.before == () or self._has(run.link.parent):
-            return False
-        run.restarts += 1
-        self._release(run)
-        return True
+        return not self._has(run.link.parent)
 
 
 def _starts(links: Sequence[Link]) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from trimtab.controller import _underway
 from trimtab_workers.executors import Failure
-from trimtab_workers.jobs import LadderJob, MeasureJob
+from trimtab_workers.jobs import LadderJob, MeasureJob, StatisticsJob
 
 CHAINS: dict[str, Any] = {
     "search__strategies": [
@@ -93,19 +93,79 @@ def test_prefixes_keep_their_weights_up_to_a_number(
     assert len(on_disk - wanted) <= _underway.MOST_PREFIXES + len(wanted)
 
 
-def test_a_step_that_failed_twice_is_not_tried_again(bench: Any, fake: Any) -> None:
+@pytest.mark.parametrize("reason", ["error", "oom_host", "timeout"])
+def test_a_step_that_failed_twice_costs_no_more_trials(bench: Any, fake: Any, reason: Any) -> None:
+    """Recipes with it are passed over, so that the others get the trials that are left."""
+    failure = Failure(reason, "no", "Traceback …")
+    executor = fake(
+        lambda job, nth: failure if isinstance(job, LadderJob) and job.strategy == "acc" else None
+    )
+    bench.run(executor, bench.spec(**CHAINS | {"search__trials": 8}))
+    assert len(made_by(executor, "acc")) == _underway.MOST_FAILURES
+    assert sorted(bench.states()) == ["complete"] * 6 + ["failed"] * 2
+    assert bench.problems() == []
+
+
+def test_those_who_wait_for_a_step_that_is_broken_fail_with_its_reason(
+    bench: Any, fake: Any
+) -> None:
     error = Failure("error", "ValueError: no", "Traceback …")
     executor = fake(
-        lambda job, nth: error if isinstance(job, LadderJob) and job.strategy == "acc" else None
+        lambda job, nth: error if isinstance(job, LadderJob) and job.strategy == "acc" else None,
+        slots=4,
     )
-    bench.run(executor, bench.spec(**CHAINS | {"search__trials": 12}))
-    tries = made_by(executor, "acc")
-    assert max(tries.count(rungs) for rungs in tries) == _underway.MOST_FAILURES
-    failed = [trial for trial in bench.trials() if trial.state == "failed"]
-    reasons = [str(trial.reason) for trial in failed]
-    assert all("ValueError: no" in reason for reason in reasons)
-    assert any("a step that it shares with trial" in reason for reason in reasons)
+    bench.run(executor, bench.spec(**CHAINS))
+    failed = [str(trial.reason) for trial in bench.trials() if trial.state == "failed"]
+    assert len(made_by(executor, "acc")) == _underway.MOST_FAILURES
+    assert len(failed) >= 2 and all("ValueError: no" in reason for reason in failed)
+
+
+def test_who_waits_for_what_is_given_up_goes_on(bench: Any, fake: Any) -> None:
+    """Another study takes a prefix away while one makes statistics on it and one waits for them."""
+    lost: list[str] = []
+
+    def script(job: Any, nth: int) -> Any:
+        dense = (bench.study().baseline or {}).get("artifact")
+        of_acc = isinstance(job, StatisticsJob) and job.strategy == "acc"
+        if of_acc and job.parent_key != dense and not lost:
+            lost.append(job.parent_key)
+            bench.store.drop_files(job.place.files, job.parent_key)
+            return Failure("error", "FileNotFoundError: gone")
+        again = lost and isinstance(job, LadderJob) and job.strategy == "fisher"
+        return Failure("timeout", "too slow") if again and len(job.rungs) == 1 else None
+
+    strategies = [{"fisher": {"calibration": 256}}, {"acc": {"calibration": 256}}]
+    spec = bench.spec(search__strategies=strategies, search__trials=9, search__time="60 s")
+    bench.run(fake(script, slots=3), spec)
+    assert lost, "the prefix was taken away"
+    assert set(bench.states()) <= {"complete", "failed"} and len(bench.states()) == 9
     assert bench.problems() == []
+
+
+@pytest.mark.parametrize("where", ["acc", "early_exit"])
+def test_what_cannot_be_stored_fails_its_trial_alone(
+    bench: Any, fake: Any, value_of: Any, where: str
+) -> None:
+    """A number that is none, in what is noted of a prefix or of a result."""
+
+    def script(job: Any, nth: int) -> Any:
+        if not isinstance(job, LadderJob) or job.strategy != where or nth:
+            return None
+        return [replace(result, notes={"loss": float("nan")}) for result in value_of(job)]
+
+    bench.run(fake(script), bench.spec(**CHAINS | {"search__trials": 4}))
+    assert set(bench.states()) == {"complete", "failed"} and len(bench.states()) == 4
+    assert bench.problems() == []
+
+
+def test_reuse_counts_no_work_of_the_same_trial(bench: Any, fake: Any) -> None:
+    """A worker that dies between two steps does not make the first one somebody else's."""
+    crash = Failure("crashed", "the worker died")
+    executor = fake(lambda job, nth: crash if isinstance(job, LadderJob) and nth == 0 else None)
+    spec = bench.spec(search__strategies=[{"fisher": {"calibration": 256}}], search__trials=1)
+    bench.run(executor, spec)
+    (trial,) = bench.trials()
+    assert (trial.state, trial.attempts, trial.reused) == ("complete", 2, 0)
 
 
 def test_a_crashed_step_is_no_verdict_on_it(bench: Any, fake: Any) -> None:
