@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -62,6 +63,8 @@ def record_all(task: str, seeds: Sequence[int]) -> dict[int, list[Recorded]]:
     found: dict[int, list[Recorded]] = {seed: [] for seed in seeds}
     for (_, _, seed), recorded in zip(jobs, on_all_cores(record_branch, jobs), strict=True):
         found[seed] += recorded
+    # For a closer look than the results give; nothing here reads it.
+    (_tasks.CACHE / task / "recorded.pickle").write_bytes(pickle.dumps(found))
     return found
 
 
