@@ -97,8 +97,12 @@ class Session:
             self.save()
         # Not each time: with many workers there is something to do hundreds of times a second.
         if now - self._shown_s > SHOW_EVERY_S:
-            self._shown_s = now
-            self.reporter.update(self.status())
+            self.show()
+
+    def show(self) -> None:
+        """Shows the status as it is now."""
+        self._shown_s = time.monotonic()
+        self.reporter.update(self.status())
 
     def save(self, state: str | None = None) -> None:
         """Writes the time used and, where given, the state."""

@@ -73,6 +73,7 @@ class TrialLoop:
                     self._underway.resume()
                 self._turn(0.0 if has_more else POLL_S)
             self._clean_up()
+            self._session.show()
         finally:
             self._underway.cancel()
 
