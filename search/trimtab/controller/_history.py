@@ -108,16 +108,15 @@ def recipe_of(trial: TrialRow) -> Recipe:
 
 
 def _completed(recipe: Recipe) -> Recipe:
-    return tuple(
-        Step.of(
-            step.strategy,
-            {
-                **completed(registry.get(step.strategy), without_constraint(step).choices_dict),
-                **{n: v for n, v in step.choices if n == CONSTRAINT},
-            },
-        )
-        for step in recipe
-    )
+    return tuple(map(_completed_step, recipe))
+
+
+def _completed_step(step: Step) -> Step:
+    if step.strategy not in registry.names():  # of a later version, in another study
+        return step
+    own = {name: value for name, value in step.choices if name == CONSTRAINT}
+    choices = completed(registry.get(step.strategy), without_constraint(step).choices_dict)
+    return Step.of(step.strategy, {**choices, **own})
 
 
 def _as_tried(recipe: Recipe) -> Recipe:
