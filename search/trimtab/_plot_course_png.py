@@ -5,30 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from trimtab._plot_course_scene import Bars, Course
-from trimtab._plot_png import DPI, HALO
+from trimtab._plot_png import BOTTOM, DPI, HALO, LEFT, page
 from trimtab._plot_scene import (
     BLUE,
     GREEN,
     GREY,
-    HEIGHT_PX,
     INK,
     PALE_GREY,
-    PALE_INK,
     RED,
-    WIDTH_PX,
 )
 
-LEFT, TOP = 0.075, 0.885
+HEIGHT = 0.77
 
 
 def paint_course(course: Course, out: Path) -> None:
     """Writes how the hypervolume grew to ``out``."""
-    figure, axes = _page(course.title, course.subtitle, LEFT)
+    figure, axes = page(course.title, course.subtitle, (LEFT, BOTTOM, 0.96 - LEFT, HEIGHT))
     axes.set_xlim(*course.x_range)
     axes.set_ylim(*course.y_range)
     axes.set_xlabel(course.x_label, fontsize=12.5, color=INK, labelpad=8)
@@ -42,7 +37,7 @@ def paint_course(course: Course, out: Path) -> None:
 
 def paint_bars(bars: Bars, out: Path) -> None:
     """Writes which choices mattered to ``out``."""
-    figure, axes = _page(bars.title, bars.subtitle, 0.25)
+    figure, axes = page(bars.title, bars.subtitle, (0.25, BOTTOM, 0.71, HEIGHT))
     names, lengths = [bar.name for bar in bars.bars], [bar.length for bar in bars.bars]
     places = range(len(names))
     axes.barh(places, lengths, height=0.62, color=BLUE, zorder=3)
@@ -65,22 +60,6 @@ def paint_bars(bars: Bars, out: Path) -> None:
             color=INK,
         )
     figure.savefig(out, dpi=DPI)
-
-
-def _page(title: str, subtitle: str, left: float) -> tuple[Figure, Axes]:
-    """Titles and empty axes. User's text is not read as mathematics."""
-    figure = Figure(figsize=(WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.text(LEFT, 0.945, title, fontsize=18, weight="bold", color=INK, parse_math=False)
-    figure.text(LEFT, 0.905, subtitle, fontsize=12, color=PALE_INK, parse_math=False)
-    axes = figure.add_axes((left, 0.095, 0.96 - left, TOP - 0.115))
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=PALE_INK, labelsize=11, length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.spines["bottom"].set_visible(True)
-    axes.spines["bottom"].set_color(GREY)
-    return figure, axes
 
 
 def _judged(axes: Axes, course: Course) -> None:

@@ -28,6 +28,7 @@ from trimtab._plot_scene import (
 )
 
 DPI = 100
+LEFT, BOTTOM = 0.075, 0.095
 HALO = [withStroke(linewidth=4, foreground="white")]
 Conversion = Callable[[Any], Any]
 """From arrays to arrays of the same shape."""
@@ -35,12 +36,10 @@ Conversion = Callable[[Any], Any]
 
 def paint(scene: Scene, out: Path) -> None:
     """Writes the scene to ``out``."""
-    figure = Figure(figsize=(WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.075, 0.095, 0.845, 0.79))
+    figure, axes = page(scene.title, scene.subtitle, (LEFT, BOTTOM, 0.845, 0.79))
     axes.set_xlim(*scene.x_range)
     axes.set_ylim(*scene.y_range)
-    _frame(figure, axes, scene)
+    _frame(axes, scene)
     _limits(axes, scene)
     _points(axes, scene)
     _frontier(axes, scene)
@@ -50,22 +49,37 @@ def paint(scene: Scene, out: Path) -> None:
     figure.savefig(out, dpi=DPI)
 
 
-def _frame(figure: Figure, axes: Axes, scene: Scene) -> None:
-    """Titles, axes and grid. User's text is not read as mathematics."""
-    figure.text(0.075, 0.945, scene.title, fontsize=18, weight="bold", color=INK, parse_math=False)
-    figure.text(0.075, 0.905, scene.subtitle, fontsize=12, color=PALE_INK, parse_math=False)
+def page(
+    title: str, subtitle: str, rectangle: tuple[float, float, float, float]
+) -> tuple[Figure, Axes]:
+    """Titles, and empty axes at left, bottom, width and height. User's text is no mathematics."""
+    figure = Figure(figsize=(WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.text(LEFT, 0.945, title, fontsize=18, weight="bold", color=INK, parse_math=False)
+    figure.text(LEFT, 0.905, subtitle, fontsize=12, color=PALE_INK, parse_math=False)
+    axes = figure.add_axes(rectangle)
+    axes.set_axisbelow(True)
+    plain_sides(axes)
+    axes.spines["bottom"].set_visible(True)
+    axes.spines["bottom"].set_color(GREY)
+    return figure, axes
+
+
+def plain_sides(axes: Any) -> None:
+    """Numbers alone, without ticks or lines."""
+    axes.tick_params(colors=PALE_INK, labelsize=11, length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _frame(axes: Axes, scene: Scene) -> None:
+    """What the axes are, and the grid."""
     axes.set_xlabel(scene.x_label, fontsize=12.5, color=INK, labelpad=8)
     axes.set_ylabel(scene.y_label, fontsize=12.5, color=INK, labelpad=8, parse_math=False)
     right = axes.secondary_yaxis("right", functions=_metric_of_change(scene.baseline_metric))
     right.set_ylabel(scene.metric_name, fontsize=12.5, color=INK, labelpad=8, parse_math=False)
     axes.grid(True, color=PALE_GREY, linewidth=1)
-    axes.set_axisbelow(True)
-    for side in (axes, right):
-        side.tick_params(colors=PALE_INK, labelsize=11, length=0)
-        for spine in side.spines.values():
-            spine.set_visible(False)
-    axes.spines["bottom"].set_visible(True)
-    axes.spines["bottom"].set_color(GREY)
+    plain_sides(right)
 
 
 def _metric_of_change(base: float) -> tuple[Conversion, Conversion]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from trimtab.controller._sampler import Told
 from trimtab.controller._steps import CONSTRAINT, without_constraint
-from trimtab.selection import Limits, RecipeScores, recipe_scores
+from trimtab.selection import Limits, recipe_scores
 from trimtab_storage import PointRow, Reader, TrialRow, TrialState
 from trimtab_strategies import registry
 from trimtab_strategies.base import completed
 from trimtab_strategies.recipe import Recipe, Step, from_plain
 
 PENDING = (TrialState.WAITING, TrialState.RUNNING)
-Points = Mapping[Recipe, Sequence[PointRow]]
 
 
 class History:
@@ -81,14 +80,6 @@ class History:
 def is_on_frontier(points: Sequence[PointRow]) -> bool:
     """Tells whether any of the points is on a frontier of its study."""
     return any(point.on_flops_frontier or point.on_latency_frontier for point in points)
-
-
-def scores_of(trial: TrialRow, points: Points, limits: Limits) -> RecipeScores | None:
-    """Sums a trial up; None while it runs, and if it gave nothing."""
-    own = points.get(recipe_of(trial), ())
-    if trial.state != TrialState.COMPLETE or not own:
-        return None
-    return recipe_scores(own, limits)
 
 
 def by_recipe(points: Sequence[PointRow]) -> dict[Recipe, list[PointRow]]:

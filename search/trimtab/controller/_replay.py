@@ -23,7 +23,7 @@ from trimtab.controller._limits import budget_ratio, finetune_of, task_of
 from trimtab.controller._points import PointMaker
 from trimtab.controller._report import Reporter, RunningJob
 from trimtab.controller._runner import POLL_S, JobRunner
-from trimtab.controller._steps import Link, Rungs, Steps
+from trimtab.controller._steps import Link, Rungs, Steps, costs_in_words
 from trimtab.emission import check_unchanged
 from trimtab.errors import InputError
 from trimtab.forge import is_on_disk
@@ -147,8 +147,7 @@ class _Stage:
         if statistics is not None and not self._bring(statistics):
             self._run(steps.statistics_job(link, statistics), f"{name} statistics")
             self._here.add(statistics)
-        costs = f"{name} at {len(rungs)} costs" if len(rungs) > 1 else name
-        return self._run(steps.ladder_job(link, rungs), costs)
+        return self._run(steps.ladder_job(link, rungs), costs_in_words(link, rungs))
 
     def _run(self, job: Job, what: str) -> Any:
         """Runs a step of the trial; how it fails is what one wants to know, so it is kept whole."""

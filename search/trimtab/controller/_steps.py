@@ -169,6 +169,12 @@ class Steps:
         return None if row is None else stored_measurement(row, self._measurement)
 
 
+def costs_in_words(link: Link, rungs: Rungs) -> str:
+    """Says what a ladder job makes."""
+    name = link.step.strategy
+    return f"{name} at {len(rungs)} costs" if len(rungs) > 1 else name
+
+
 def without_constraint(step: Step) -> Step:
     """Gives a step as its strategy is told it: the cost comes apart from the choices."""
     choices = {name: value for name, value in step.choices if name != CONSTRAINT}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from trimtab.controller._baseline import Baseline
 from trimtab.controller._cleanup import drop_weights_off_frontiers, others_at_work
-from trimtab.controller._history import History, by_recipe, recipe_of, scores_of
+from trimtab.controller._history import History, recipe_of
 from trimtab.controller._ladder import budget_rung, ladder
 from trimtab.controller._limits import budget_ratio
 from trimtab.controller._runner import MAX_ATTEMPTS, POLL_S
@@ -161,9 +161,9 @@ class TrialLoop:
         if rung is None:
             return
         complete = self._store.trials(self._session.study.id, TrialState.COMPLETE)
-        points = self._session.points()
-        measured, sorted_in = {point.artifact_key for point in points}, by_recipe(points)
-        scored = [(trial, scores_of(trial, sorted_in, self._limits)) for trial in complete]
+        measured = {point.artifact_key for point in self._session.points()}
+        told = self._history.told()
+        scored = [(trial, told[trial.number].scores) for trial in complete]
         ranked = sorted(
             (scores.violation, scores.drop, trial.number, trial)
             for trial, scores in scored

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from trimtab.controller._runner import MAX_ATTEMPTS
 from trimtab.controller._session import Session
-from trimtab.controller._steps import Link, Rungs, Steps
+from trimtab.controller._steps import Link, Rungs, Steps, costs_in_words
 from trimtab.forge import is_on_disk
 from trimtab_storage import InvalidValueError, NewArtifact, TrialRow
 from trimtab_strategies import registry
@@ -168,12 +168,11 @@ class Underway:
             return
         run.makes, run.link = wanted, link
         self._making |= wanted
-        name = link.step.strategy
         if statistics is not None:
-            self._submit(run, self._steps.statistics_job(link, statistics), f"{name} statistics")
+            what = f"{link.step.strategy} statistics"
+            self._submit(run, self._steps.statistics_job(link, statistics), what)
         else:
-            costs = f"{name} at {len(rungs)} costs" if len(rungs) > 1 else name
-            self._submit(run, self._steps.ladder_job(link, rungs), costs)
+            self._submit(run, self._steps.ladder_job(link, rungs), costs_in_words(link, rungs))
 
     def _has(self, key: str) -> bool:
         """Tells whether an artifact is on disk; a damaged one is dropped, so it is made anew."""
