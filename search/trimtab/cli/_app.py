@@ -120,11 +120,12 @@ def run(
     """Search, and write the best checkpoint; the same command again continues."""
     from trimtab.cli._live import RunReporter
     from trimtab.cli._show import run_plain, show_result
+    from trimtab.cli._signals import was_stopped
     from trimtab.study import run_to_result
 
     loaded = _load(spec, allow_hub)
     with RunReporter(quiet=quiet) as reporter:
-        result = run_to_result(loaded, db=db, reporter=reporter)
+        result = run_to_result(loaded, db=db, reporter=reporter, stop=was_stopped)
     if as_json:
         print_json(run_plain(result))
     else:

@@ -7,26 +7,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from io import TextIOWrapper
-from types import FrameType
 from typing import Any
 
 from trimtab.cli._console import put
+from trimtab.cli._signals import obey_signals, wait_for_the_end
 
 DEBUG = "TRIMTAB_DEBUG"
 INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal came.
-
-    Not `KeyboardInterrupt` itself: once that passes through the `exec` of a string, of which
-    imports are full, CPython ends a `python -m` by SIGINT, whatever exit code it was given.
-    """
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -37,7 +28,7 @@ def run_command(arguments: Sequence[str]) -> int:
 
     # The base of all that can be wrong with arguments; typer gives it no public name.
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]
-    _obey_signals()
+    obey_signals(_say_patience)
     _print_anywhere()
     try:
         code = _invoke(typer.main.get_command(app), list(arguments) or ["--help"])
@@ -46,6 +37,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except usage_error as error:
         return _explain_usage(error)
     except KeyboardInterrupt:
+        wait_for_the_end(_say_patience)
         _say("stopped; what was measured is kept, and the same command goes on from there")
         return INTERRUPTED
     except Exception as error:
@@ -65,19 +57,7 @@ def _print_anywhere() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _obey_signals() -> None:
-    """Makes SIGTERM end a command as Ctrl-C does, once: a second signal waits for the clean-up."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, _wait)
-        raise Stopped
-
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, stop)
-
-
-def _wait(number: int, frame: FrameType | None) -> None:
+def _say_patience() -> None:
     _say("stopping already; saving what was measured takes a few seconds")
 
 

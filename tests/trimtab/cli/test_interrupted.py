@@ -55,3 +55,76 @@ def test_the_exit_code_holds_where_a_string_is_executed(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "stopping"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr[:7]) == (130, "stopped")
+
+
+LOST = """
+import signal
+import sys
+import trimtab.cli._main as main
+from trimtab.cli._signals import was_stopped
+
+def lose():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except:
+        pass
+
+def loses(*_):
+    lose()
+    assert was_stopped()
+    signal.raise_signal(signal.SIGTERM)
+    raise AssertionError("the second signal was lost too")
+
+def cleans_up(*_):
+    lose()
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.raise_signal(signal.SIGTERM)
+        print("cleaned up")
+
+main._invoke = globals()[sys.argv[1]]
+sys.exit(main.run_command(["status"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("case", "out", "patience"), [("loses", "", False), ("cleans_up", "cleaned up\n", True)]
+)
+def test_a_lost_signal_does_not_eat_the_next(
+    case: str, out: str, patience: bool, python: Any
+) -> None:
+    ran = python(LOST, case)
+    assert (ran.code, ran.out) == (130, out)
+    assert ran.err.splitlines()[-1].startswith("stopped; what was measured is kept")
+    assert ("stopping already" in ran.err) == patience
+
+
+SWALLOWING = """
+import signal
+import sys
+import trimtab_workers.executors._inline as inline
+from trimtab.cli import run_command
+
+run = inline.run_guarded
+
+def run_and_swallow(*arguments):
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except:
+        pass
+    return run(*arguments)
+
+inline.run_guarded = run_and_swallow
+sys.exit(run_command(["run", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_that_a_library_swallowed_ends_the_run_after_the_job(
+    workspace: Any, command: Any, python: Any
+) -> None:
+    ran = python(SWALLOWING, workspace.spec, "--db", workspace.db, "--quiet")
+    assert (ran.code, ran.out) == (130, "")
+    assert "was stopped; the same command continues it" in ran.err
+    assert "state      interrupted" in command("status", "--db", workspace.db).out

@@ -109,7 +109,7 @@ def test_stopped_runs_save_their_state_and_go_on(lab: Any, uninterrupted: list[A
             began = time.monotonic()
             process.send_signal([signal.SIGINT, signal.SIGTERM][number % 2])
             code = process.wait(30)
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 10, lab.said()
             assert code == 130, lab.said()
             assert "the same command" in lab.said().splitlines()[-1]
         study = lab.study()
