@@ -7,11 +7,14 @@ on at each scale of their token rule, all exits recorded. Without its exits a ch
 model with nobody leaving: exits on a frozen backbone do not touch it. Where exits were trained
 jointly with the rest, only the model with exits counts.
 
-Each branch of each seed is a job of its own, with one thread, one job a core.
+Each branch of each seed is a job of its own, with one thread, one job a core. What a job recorded
+is kept beside the task's dense model under a name that stands for the code that made it, so that a
+run that was cut off goes on where it was, and a change in how settings are chosen trains nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import multiprocessing
 import os
@@ -20,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import _tasks
@@ -63,8 +67,6 @@ def record_all(task: str, seeds: Sequence[int]) -> dict[int, list[Recorded]]:
     found: dict[int, list[Recorded]] = {seed: [] for seed in seeds}
     for (_, _, seed), recorded in zip(jobs, on_all_cores(record_branch, jobs), strict=True):
         found[seed] += recorded
-    # For a closer look than the results give; nothing here reads it.
-    (_tasks.CACHE / task / "recorded.pickle").write_bytes(pickle.dumps(found))
     return found
 
 
@@ -76,11 +78,35 @@ def on_all_cores(work: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
 
 
 def record_branch(job: tuple[str, str, int]) -> list[Recorded]:
-    """Makes one branch of one seed."""
+    """Makes one branch of one seed, unless the same code has made it before."""
+    task, branch, seed = job
+    kept = _tasks.CACHE / task / f"recorded-{branch}-{seed}-{_code()}.pickle"
+    if not kept.exists():
+        found = pickle.dumps(_made(task, branch, seed))
+        unfinished = kept.with_suffix(".unfinished")
+        unfinished.write_bytes(found)
+        unfinished.rename(kept)
+    recorded: list[Recorded] = pickle.loads(kept.read_bytes())
+    return recorded
+
+
+def _code() -> str:
+    """Gives a digest of all code that decides what a model becomes and says."""
+    import trimtab_strategies
+    import trimtab_workers
+
+    packages = [Path(str(each.__file__)).parent for each in (trimtab_strategies, trimtab_workers)]
+    files = [path for package in packages for path in sorted(package.rglob("*.py"))]
+    digest = hashlib.sha256()
+    for path in [*files, Path(__file__), Path(str(_tasks.__file__))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _made(task: str, branch: str, seed: int) -> list[Recorded]:
     import torch
 
     torch.set_num_threads(1)
-    task, branch, seed = job
     prepared, started = _tasks.prepare(task), time.monotonic()
     train = prepared.train.select(np.arange(MOST_ROWS.get(task, len(prepared.train))))
     maker = Maker(prepared, replace(prepared, train=train).calibration(seed))
