@@ -1,15 +1,18 @@
 """Ctrl-C and SIGTERM end a command, once, and are never lost.
 
-Python raises what a signal means wherever the main thread happens to be. Where that is in a
-library that catches everything, as some do while they are imported, or in a finalizer, the
-exception is gone and the command would go on. So what came is remembered, and asked for between
-the steps of a run; and a second signal is obeyed unless the first is seen to be at work.
+Python raises what a signal means wherever the main thread happens to be. In a finalizer it is
+thrown away (a library of regular expressions has one), and some libraries catch everything while
+they are imported: the command would go on. So a finalizer's is raised again; what came is
+remembered, and asked for between the steps of a run; and a second signal is obeyed unless the first
+is at work.
 """
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -26,7 +29,9 @@ class Stopped(KeyboardInterrupt):
     """
 
 
+_AGAIN_AFTER_S = 0.1
 _stopped = False
+_show_lost = sys.__unraisablehook__
 
 
 def was_stopped() -> bool:
@@ -36,7 +41,7 @@ def was_stopped() -> bool:
 
 def obey_signals(say_patience: Callable[[], None]) -> None:
     """Makes both signals raise `Stopped`; while it unwinds, another one only calls back."""
-    global _stopped
+    global _show_lost, _stopped
     _stopped = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -49,6 +54,18 @@ def obey_signals(say_patience: Callable[[], None]) -> None:
 
     for each in _SIGNALS:
         signal.signal(each, stop)
+    if sys.unraisablehook is not _raise_again:
+        _show_lost, sys.unraisablehook = sys.unraisablehook, _raise_again
+
+
+def _raise_again(lost: sys.UnraisableHookArgs) -> None:
+    """Raises a stop anew, once the finalizer that it hit is over; shows anything else."""
+    if not issubclass(lost.exc_type, Stopped):
+        _show_lost(lost)
+        return
+    again = threading.Timer(_AGAIN_AFTER_S, _thread.interrupt_main, [signal.SIGTERM])
+    again.daemon = True
+    again.start()
 
 
 def wait_for_the_end(say_patience: Callable[[], None]) -> None:

@@ -60,6 +60,7 @@ def test_the_exit_code_holds_where_a_string_is_executed(tmp_path: Path) -> None:
 LOST = """
 import signal
 import sys
+import time
 import trimtab.cli._main as main
 from trimtab.cli._signals import was_stopped
 
@@ -68,6 +69,15 @@ def lose():
         signal.raise_signal(signal.SIGINT)
     except:
         pass
+
+class Finalized:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def is_finalized(*_):
+    Finalized()
+    time.sleep(20)
+    raise AssertionError("the signal was lost")
 
 def loses(*_):
     lose()
@@ -89,15 +99,15 @@ sys.exit(main.run_command(["status"]))
 
 
 @pytest.mark.parametrize(
-    ("case", "out", "patience"), [("loses", "", False), ("cleans_up", "cleaned up\n", True)]
+    ("case", "out", "patience"),
+    [("is_finalized", "", False), ("loses", "", False), ("cleans_up", "cleaned up\n", True)],
 )
-def test_a_lost_signal_does_not_eat_the_next(
-    case: str, out: str, patience: bool, python: Any
-) -> None:
+def test_signals_are_not_lost(case: str, out: str, patience: bool, python: Any) -> None:
     ran = python(LOST, case)
     assert (ran.code, ran.out) == (130, out)
     assert ran.err.splitlines()[-1].startswith("stopped; what was measured is kept")
     assert ("stopping already" in ran.err) == patience
+    assert "Traceback" not in ran.err
 
 
 SWALLOWING = """
