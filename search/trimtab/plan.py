@@ -11,6 +11,7 @@ from typing import Any
 from trimtab._reuse import Reuse, look_up
 from trimtab.controller import budget_ratio, limits_of, task_of
 from trimtab.controller._ladder import ladder
+from trimtab.controller._ranking import KEEP, rows_of, work_of
 from trimtab.controller._reach import Combination
 from trimtab.controller._underway import MOST_PREFIXES
 from trimtab.spec import Flops, Spec
@@ -41,6 +42,7 @@ class Plan:
     left_out: str | None
     trials_wanted: int
     stop: str | None
+    looks: str | None
     finetune_seconds: float
     seconds_per_trial: float
     trials_that_fit: int
@@ -83,6 +85,7 @@ class Plan:
             "each recipe is made at": f"{rungs} of the baseline's FLOPs",
             "trials": f"{self.trials_wanted} wanted; about {self.trials_that_fit} fit the time "
             f"left, at {self.seconds_per_trial:.0f} s each (a rough estimate)",
+            **({"looks": self.looks} if self.looks else {}),
             **({"stops early": self.stop} if self.stop else {}),
             "disk": f"about {self.disk_bytes / 1e6:,.0f} MB",
             **self.reuse.facts(self.trials_wanted),
@@ -127,6 +130,7 @@ def make_plan(spec: Spec, db: str) -> Plan:
         left_out=prospect.left_out,
         trials_wanted=spec.search.trials,
         stop=_stop(spec),
+        looks=_looks(spec, survey),
         finetune_seconds=tuning_s,
         seconds_per_trial=seconds,
         trials_that_fit=fits,
@@ -180,6 +184,17 @@ def _stop(spec: Spec) -> str | None:
     return f"once {last} less than {stop.gain} to the hypervolume; recommended recipes come first"
 
 
+def _looks(spec: Spec, survey: Survey) -> str | None:
+    """Says in words what ``search.looks`` makes of trials that train."""
+    if not spec.search.looks:
+        return None
+    seen = [
+        f"{share} of the training rows ({rows_of(share.ratio, survey.n_search):,} decide)"
+        for share in spec.search.looks
+    ]
+    return f"what trains gets {', then '.join(seen)}; the best {KEEP:.0%} go on each time"
+
+
 def _shown(flops: float) -> str:
     return str(Flops(absolute=float(f"{flops:.3g}")))
 
@@ -194,7 +209,8 @@ def _trial_passes(spec: Spec, survey: Survey, rungs: tuple[float, ...]) -> float
     retraining_free = rows * (3 + 1 + 2 * sum(rungs)) + survey.n_search * sum(rungs)
     strategies = [registry.get(entry.name) for entry in spec.search.strategies]
     training = max(strategy.passes(default_choices(strategy)) for strategy in strategies)
-    return max(retraining_free, training * survey.n_train + survey.n_search)
+    part = work_of([share.ratio for share in spec.search.looks or ()])
+    return max(retraining_free, part * (training * survey.n_train + survey.n_search))
 
 
 def _most_rows(spec: Spec) -> int:

@@ -129,12 +129,15 @@ def complete(
     _end_attempt(connection, lease, trial_id, attempt, values)
 
 
-def extend(connection: Connection, lease: Lease, trial_id: int, seconds: float) -> None:
-    """Adds the time of further work to a complete trial."""
+def extend(
+    connection: Connection, lease: Lease, trial_id: int, seconds: float, result: Json | None
+) -> None:
+    """Adds the time of further work to a complete trial, and what came of it."""
+    values: dict[str, Any] = {"seconds": func.coalesce(trial.c.seconds, 0.0) + seconds}
+    if result is not None:
+        values["result"] = result
     done = connection.execute(
-        _of(lease, trial_id)
-        .where(trial.c.state == TrialState.COMPLETE.value)
-        .values(seconds=func.coalesce(trial.c.seconds, 0.0) + seconds)
+        _of(lease, trial_id).where(trial.c.state == TrialState.COMPLETE.value).values(values)
     )
     if done.rowcount == 0:
         found = _state(connection, lease, trial_id)

@@ -61,7 +61,8 @@ def _trials(trials: Iterable[TrialRow], points: Iterable[PointRow]) -> Iterator[
         if trial.state is TrialState.COMPLETE:
             if trial.result is None:
                 yield f"{label} is complete, but has no result"
-            if own[trial.id] + trial.shared_points == 0:
+            may_lack = (trial.result or {}).get("only_looked_at", False)
+            if own[trial.id] + trial.shared_points == 0 and not may_lack:
                 yield f"{label} is complete, but has no points"
         elif own[trial.id]:
             yield f"{label} is {trial.state}, but has {own[trial.id]} point(s)"

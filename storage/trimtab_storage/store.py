@@ -182,13 +182,15 @@ class Store(Reader):
     ) -> list[int]:
         """Records the result of a trial, with its points and artifacts: all or nothing, once.
 
+        One whose result says ``only_looked_at`` may have no points: it was judged by less.
+
         Returns:
             The ids of the points, in order; a point that was measured before keeps its row.
 
         Raises:
             StaleResultError: That attempt is not the running one; nothing is recorded.
         """
-        if not points:
+        if not points and not result.get("only_looked_at"):
             raise InvalidValueError(
                 f"a complete trial must bring at least one point, but trial {trial_id} brings "
                 "none: record it with fail_trial"
@@ -215,15 +217,20 @@ class Store(Reader):
         points: Sequence[NewPoint],
         artifacts: Sequence[NewArtifact],
         seconds: float,
+        result: Json | None = None,
     ) -> list[int]:
         """Adds points and the seconds they took to a trial that is complete; gives their ids.
+
+        With a ``result`` it has that one from now on.
 
         Raises:
             TrialStateError: The trial is not complete.
         """
         with self._holding(lease) as connection:
-            _trials.extend(connection, lease, trial_id, seconds)
-            ids, _ = self._insert(connection, lease, trial_id, points, artifacts)
+            _trials.extend(connection, lease, trial_id, seconds, result)
+            ids, shared = self._insert(connection, lease, trial_id, points, artifacts)
+            if result is not None:
+                _trials.count_shared(connection, trial_id, shared)
             return ids
 
     def fail_trial(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from trimtab.controller._ranking import Looked
 from trimtab.controller._sampler import Told
 from trimtab.controller._steps import CONSTRAINT, without_constraint
 from trimtab.selection import Limits, recipe_scores
@@ -19,6 +20,9 @@ PENDING = (TrialState.WAITING, TrialState.RUNNING)
 class History:
     """All trials of a study as the sampler sees them, read once and then kept up to date.
 
+    ``looks`` are what was seen of trials with few rows, in order; ``looked_at`` the trials of which
+    there is nothing else.
+
     Only the controller that holds the lease writes trials, so that it need not read them again:
     it says what became of each. Points are read as they come, each once. So a proposal costs the
     same however many trials there were.
@@ -32,6 +36,8 @@ class History:
         self._complete: set[int] = set()
         self.n_ended = 0
         self._points: dict[Recipe, list[PointRow]] = {}
+        self.looks: dict[int, tuple[Looked, ...]] = {}
+        self.looked_at: dict[int, TrialRow] = {}
         self._seen_id = 0
         for row in store.trials(study_id):
             self.note(row, row.state)
@@ -50,9 +56,18 @@ class History:
             self.waiting[row.number] = row
         if state == TrialState.COMPLETE:
             self._complete.add(row.number)
+            self._note_looks(row)
         self.n_ended += state not in PENDING
         self._told[row.number] = Told(recipe, None, state in PENDING)
         self._score(row.number)
+
+    def _note_looks(self, row: TrialRow) -> None:
+        looks = looks_of(row)
+        if looks:
+            self.looks[row.number] = looks
+        self.looked_at.pop(row.number, None)
+        if is_only_looked_at(row):
+            self.looked_at[row.number] = row
 
     def told(self) -> list[Told]:
         """Gives all trials by number."""
@@ -67,8 +82,12 @@ class History:
 
     def _score(self, number: int) -> None:
         own = self._points.get(self._told[number].recipe)
-        if own and number in self._complete:
+        scores = None
+        if number in self.looked_at:
+            scores = self.looks[number][-1].scores(self._limits)
+        elif own and number in self._complete:
             scores = recipe_scores(own, self._limits)
+        if scores is not None:
             self._told[number] = replace(self._told[number], scores=scores)
 
     def _on_frontier(self) -> set[Recipe]:
@@ -91,6 +110,16 @@ def by_recipe(points: Sequence[PointRow]) -> dict[Recipe, list[PointRow]]:
     for recipe, own in as_written.items():
         sorted_in.setdefault(_as_tried(_completed(recipe)), []).extend(own)
     return sorted_in
+
+
+def looks_of(trial: TrialRow) -> tuple[Looked, ...]:
+    """Gives what was seen of a trial with few rows, in order."""
+    return tuple(map(Looked.from_plain, (trial.result or {}).get("looks", ())))
+
+
+def is_only_looked_at(trial: TrialRow) -> bool:
+    """Tells whether a trial was never made with all rows, so that its recipe has no points."""
+    return bool((trial.result or {}).get("only_looked_at"))
 
 
 def recipe_of(trial: TrialRow) -> Recipe:

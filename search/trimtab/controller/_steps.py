@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from trimtab.controller._baseline import Baseline
 from trimtab.controller._points import PointMaker
@@ -17,9 +17,11 @@ from trimtab.forge import (
 from trimtab.selection import Limits
 from trimtab_storage import NewArtifact, NewPoint, Reader
 from trimtab_strategies import registry
+from trimtab_strategies.base import Value
 from trimtab_strategies.recipe import Recipe, Step, to_plain
 from trimtab_workers.jobs import (
     LadderJob,
+    Look,
     Measurement,
     Place,
     RungResult,
@@ -40,13 +42,15 @@ class Link:
     """One step of a recipe on the model that the steps before it made.
 
     ``before`` are those steps; ``rungs`` are the models that this one makes. All links of a recipe
-    but the last have one rung, which is the parent of the next.
+    but the last have one rung, which is the parent of the next. ``look`` is set where the model
+    would be another with all of the training rows.
     """
 
     parent: str
     before: Recipe
     step: Step
     rungs: Rungs
+    look: Look | None = None
 
     @property
     def choices(self) -> Step:
@@ -63,27 +67,32 @@ class Steps:
     def __init__(self, store: Reader, place: Place, baseline: Baseline, limits: Limits) -> None:
         self._store, self._place, self._baseline = store, place, baseline.key
         self._data = baseline.survey.data_fingerprint
-        self._measurement = measurement_name(place.task.metric, self._data, "search")
         self._baseline_measurement = baseline.measurement
         self._points = PointMaker(baseline.measurement, limits)
 
-    def links(self, recipe: Recipe, costs: Sequence[float]) -> tuple[Link, ...]:
+    def links(
+        self, recipe: Recipe, costs: Sequence[float], look: Look | None = None
+    ) -> tuple[Link, ...]:
         """Names the models that a recipe makes; its last step is made at all of the costs.
 
-        A step that says its own cost is made at that alone, and so is one that cannot aim.
+        A step that says its own cost is made at that alone, and so is one that cannot aim. With a
+        ``look``, the first step that trains and all behind it are made with so many rows.
         """
         links: list[Link] = []
-        parent = self._baseline
+        parent, seen = self._baseline, None
         for place, step in enumerate(recipe):
             wanted = costs if place == len(recipe) - 1 else ()
-            rungs = tuple((cost, self._key(parent, step, cost)) for cost in _costs(step, wanted))
-            links.append(Link(parent, tuple(recipe[:place]), step, rungs))
+            seen = look if trains(step) else seen
+            rungs = tuple(
+                (cost, self._key(parent, step, cost, seen)) for cost in _costs(step, wanted)
+            )
+            links.append(Link(parent, tuple(recipe[:place]), step, rungs, seen))
             parent = rungs[0][1]
         return tuple(links)
 
-    def missing(self, rungs: Rungs) -> Rungs:
-        """Gives the rungs that were not measured yet by anyone."""
-        return tuple(rung for rung in rungs if self._measured(rung[1]) is None)
+    def missing(self, link: Link) -> Rungs:
+        """Gives the rungs of a link that were not measured yet by anyone."""
+        return tuple(rung for rung in link.rungs if self.measured(link, rung[1]) is None)
 
     def statistics_key(self, link: Link) -> str | None:
         """Names the statistics that a step starts from; None if its strategy needs none."""
@@ -99,7 +108,9 @@ class Steps:
     def ladder_job(self, link: Link, rungs: Rungs) -> LadderJob:
         """Gives the job that makes and measures models."""
         key, step = self.statistics_key(link), link.choices
-        return LadderJob(self._place, link.parent, key, step.strategy, step.choices, rungs)
+        return LadderJob(
+            self._place, link.parent, key, step.strategy, step.choices, rungs, link.look
+        )
 
     def statistics_row(self, link: Link, key: str, made: StatisticsResult) -> NewArtifact:
         """Gives the row of statistics that were just made."""
@@ -118,21 +129,22 @@ class Steps:
             link.step.strategy,
             made.stored,
             made.measurement,
-            self._measurement,
+            self._name(link.look),
             made.seconds,
-            made.notes,
+            made.notes if link.look is None else {**made.notes, "look": asdict(link.look)},
         )
 
     def points(self, links: Sequence[Link], results: Sequence[RungResult]) -> list[NewPoint]:
         """Gives the points of a recipe: of all models on its way, made now or before, all knobs.
 
         What was measured only on the way is a point like any other; a prefix whose measurement is
-        gone or was another is passed over.
+        gone or was another is passed over, and so is what was only looked at.
         """
         made = {result.key: result.measurement for result in results}
         return [
             point
             for link in links
+            if link.look is None
             for cost, key in link.rungs
             for point in self._points_of(link, cost, key, made.get(key))
         ]
@@ -140,7 +152,7 @@ class Steps:
     def _points_of(
         self, link: Link, cost: float, key: str, made: Measurement | None
     ) -> list[NewPoint]:
-        measured = made or self._measured(key)
+        measured = made or self.measured(link, key)
         if measured is None:
             return []
         recipe = to_plain([*link.before, _with_cost(link.step, cost)])
@@ -155,23 +167,45 @@ class Steps:
         Exits that nobody leaves at, and rules that keep everything, would put every such child
         beside its parent on the frontier, with its weights.
         """
-        known = self._baseline_measurement if key == self._baseline else self._measured(key)
+        known = self._baseline_measurement if key == self._baseline else self._known(key, None)
         if known is None:
             return set()
         settings = {(setting["metric"], setting["flops"]) for setting in known.settings}
         return {(known.metric, known.flops), *settings}
 
-    def _key(self, parent: str, step: Step, cost: float) -> str:
-        return model_key(parent, self._data, step.strategy, _with_cost(step, cost).choices_dict)
+    def measured(self, link: Link, key: str) -> Measurement | None:
+        """Gives what was measured of one of a link's models; None if that was not done yet."""
+        return self._known(key, link.look)
 
-    def _measured(self, key: str) -> Measurement | None:
+    def _key(self, parent: str, step: Step, cost: float, look: Look | None) -> str:
+        choices = _with_cost(step, cost).choices_dict
+        rows: dict[str, Value] = {} if look is None else {"share_of_rows": look.share}
+        return model_key(parent, self._data, step.strategy, {**choices, **rows})
+
+    def _known(self, key: str, look: Look | None) -> Measurement | None:
         row = self._store.artifact(key)
-        return None if row is None else stored_measurement(row, self._measurement)
+        return None if row is None else stored_measurement(row, self._name(look))
+
+    def _name(self, look: Look | None) -> str:
+        return look_name(self._place.task.metric, self._data, look)
+
+
+def look_name(metric: str, data_fingerprint: str, look: Look | None) -> str:
+    """Names what is measured on the search split, or by a look on some rows of it."""
+    rows = "search" if look is None else f"{look.n_rows} rows of search"
+    return measurement_name(metric, data_fingerprint, rows)
+
+
+def trains(step: Step) -> bool:
+    """Tells whether a step learns from the training rows, so that fewer of them cost less."""
+    return registry.get(step.strategy).passes(without_constraint(step).choices_dict) > 0
 
 
 def costs_in_words(link: Link, rungs: Rungs) -> str:
     """Says what a ladder job makes."""
     name = link.step.strategy
+    if link.look is not None:
+        return f"a look at {name} ({100 * link.look.share:.3g}% of the rows)"
     return f"{name} at {len(rungs)} costs" if len(rungs) > 1 else name
 
 

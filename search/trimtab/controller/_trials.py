@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from trimtab.controller._baseline import Baseline
 from trimtab.controller._cleanup import drop_weights_off_frontiers, others_at_work
-from trimtab.controller._history import History, recipe_of
+from trimtab.controller._history import History, is_only_looked_at, recipe_of
 from trimtab.controller._ladder import budget_rung, ladder
 from trimtab.controller._limits import budget_ratio
+from trimtab.controller._looks import Looks
 from trimtab.controller._runner import MAX_ATTEMPTS, POLL_S
 from trimtab.controller._sampler import NOTHING, Known, Told, planned, propose
 from trimtab.controller._session import Session
@@ -53,12 +55,14 @@ class TrialLoop:
         self._history = History(session.store, session.study.id, self._limits)
         self._cleaned_s, self._ended_then = time.monotonic(), -1
         to_try = planned(space, known)
+        self._looks = Looks(session, baseline, self._steps, self._history, self._limits, to_try)
         self._rule = StopRule(session.spec.search.stop, self._limits.max_drop, to_try)
 
     def run(self) -> None:
         """Runs until the end; on the way out nothing of ours is left on the executor."""
         try:
             self._session.refresh_best()
+            self._looks.prepare()
             self._start_extensions()
             while True:
                 has_more = self._fill()
@@ -98,13 +102,10 @@ class TrialLoop:
     def _fill(self) -> bool:
         """Starts trials while there is room; tells whether there may be more to start."""
         for _ in range(MOST_STARTED):
-            trial = self._next_trial() if self._has_room() else None
-            if trial is None:
+            run = self._next_run() if self._has_room() else None
+            if run is None:
                 return False
-            attempt = self._store.start_trial(self._lease, trial.id)
-            self._history.note(trial, TrialState.RUNNING)
-            links = self._steps.links(recipe_of(trial), ladder(self._budget))
-            self._underway.start(Run(trial, attempt, links))
+            self._underway.start(run)
             # Where all is reused nothing is ever waited for.
             self._session.tick()
         return True
@@ -114,6 +115,23 @@ class TrialLoop:
         # collecting many of those.
         busy, slots = self._underway.n_busy, self._executor.slots
         return busy < slots and len(self._underway.runs) < 2 * slots
+
+    def _next_run(self) -> Run | None:
+        """Gives a trial that goes on with more rows, or else one that starts."""
+        run = self._going_on(is_last=False)
+        if run is not None:
+            return run
+        trial = self._next_trial()
+        if trial is None:
+            return None if self._underway.runs else self._going_on(is_last=True)
+        attempt = self._store.start_trial(self._lease, trial.id)
+        self._history.note(trial, TrialState.RUNNING)
+        return Run(trial, attempt, self._looks.links(trial, ladder(self._budget)))
+
+    def _going_on(self, *, is_last: bool) -> Run | None:
+        if self._session.remaining_s <= 0:
+            return None
+        return self._looks.next_run(self._underway.runs, ladder(self._budget), is_last=is_last)
 
     def _next_trial(self) -> TrialRow | None:
         search, waiting = self._session.spec.search, self._history.waiting
@@ -151,8 +169,10 @@ class TrialLoop:
         """Asks the rule again only when a trial has ended since; it looks at all there is."""
         if self._history.n_ended != self._ended_then:
             self._ended_then = self._history.n_ended
-            trials = self._store.trials(self._session.study.id)
-            self._rule.is_over(trials, self._session.points())
+            every = self._store.trials(self._session.study.id)
+            # Few rows add nothing to the frontier; that says nothing of what all would add.
+            made = [trial for trial in every if not is_only_looked_at(trial)]
+            self._rule.is_over(made, self._session.points())
         return self._rule.line is not None
 
     def _start_extensions(self) -> None:
@@ -167,7 +187,7 @@ class TrialLoop:
         ranked = sorted(
             (scores.violation, scores.drop, trial.number, trial)
             for trial, scores in scored
-            if scores is not None
+            if scores is not None and not is_only_looked_at(trial)
         )
         chains = [(t, self._steps.links(recipe_of(t), (rung,))) for *_, t in ranked]
         aiming = [(t, links) for t, links in chains if links[-1].rungs[0][0] == rung]
@@ -193,8 +213,13 @@ class TrialLoop:
         points = self._steps.points(run.links, results)
         artifacts = [self._steps.model_row(run.links[-1], result) for result in results]
         seconds = time.monotonic() - run.started_s
+        goes_on = is_only_looked_at(run.trial)
+        result = self._looks.result(run, results, len(points))
         if run.is_extension:
-            self._store.update_trial_points(self._lease, run.trial.id, points, artifacts, seconds)
+            told = result if goes_on else None
+            self._store.update_trial_points(
+                self._lease, run.trial.id, points, artifacts, seconds, told
+            )
         else:
             self._store.complete_trial(
                 self._lease,
@@ -204,9 +229,10 @@ class TrialLoop:
                 artifacts=artifacts,
                 seconds=seconds,
                 reused=reused,
-                result={"points": len(points), "made": len(results)},
+                result=result,
             )
-            self._history.note(run.trial, TrialState.COMPLETE)
+        if goes_on or not run.is_extension:
+            self._history.note(replace(run.trial, result=result), TrialState.COMPLETE)
 
     def _clean_up(self) -> None:
         """Drops the weights that nothing needs; not after every trial, since it takes a commit."""
@@ -237,6 +263,7 @@ class TrialLoop:
             again = Run(run.trial, run.attempt, run.links, True, run.restarts + 1)
             self._underway.start(again)
         elif run.is_extension:
+            self._looks.give_up(run)
             self._session.reporter.note(f"trial {number} could not be extended ({reason})")
         elif failure.reason == "crashed" and run.attempt < MAX_ATTEMPTS:
             self._store.requeue_trial(self._lease, run.trial.id, run.attempt, reason)

@@ -35,7 +35,7 @@ NOTHING: Keys = frozenset()
 
 @dataclass(eq=False)
 class Run:
-    """A trial under way; ``is_extension`` adds rungs to one that is complete already.
+    """A trial under way; ``is_extension`` adds to one that is complete already.
 
     ``awaits`` names what other trials are making, and ``makes`` what this one is.
     """
@@ -138,7 +138,7 @@ class Underway:
         """Sends out the next missing step, waits for one that is being made, or finishes."""
         run.awaits = NOTHING
         self._use(link.parent for link in run.links[1:])
-        missing = self._steps.missing(run.links[-1].rungs)
+        missing = self._steps.missing(run.links[-1])
         if not missing:
             self._end(run, lambda: self._finish(run, []))
             return

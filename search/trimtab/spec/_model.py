@@ -162,14 +162,14 @@ class Spec(Section):
     def identity(self) -> dict[str, Any]:
         """Gives the fields that must stay the same while a study goes on.
 
-        Budget, max_drop, trials, time, stop, workers and output may change: nothing is trained
-        again for them. Local paths may change too, as when a study's folder is moved: a study knows
-        what is behind them by its contents.
+        Budget, max_drop, trials, time, stop, looks, workers and output may change: nothing is
+        trained again for them. Local paths may change too, as when a study's folder is moved: a
+        study knows what is behind them by its contents.
         """
         plain = self.to_plain()
         for key in ("budget", "max_drop", "workers", "output"):
             del plain[key]
-        for key in ("trials", "time", "stop"):
+        for key in ("trials", "time", "stop", "looks"):
             plain["search"].pop(key, None)
         _drop_local_paths(plain)
         return plain

@@ -34,6 +34,7 @@ from trimtab.spec._fields import (
     quantity,
     words,
 )
+from trimtab.spec._looks import Looks
 from trimtab.spec._stopping import Stop
 from trimtab.spec._strategies import every_strategy
 from trimtab.spec._words import listing, show
@@ -228,6 +229,11 @@ class Search(Section):
         default=None,
         description="End early when trials add little: `{gain: 1%, patience: 10}`, which are the "
         "defaults of the two. By default only `trials` and `time` end a search.",
+    )
+    looks: Looks | None = Field(
+        default=None,
+        description="Shares of the training rows after which a recipe is looked at: `[25%]`. Of "
+        "those looked at, the best third goes on. By default each recipe gets all rows at once.",
     )
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of everything random.")
 

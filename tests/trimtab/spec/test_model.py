@@ -95,6 +95,42 @@ def test_what_a_stop_leaves_out_has_a_default(mapping: dict[str, Any], given: An
     assert stop == Stop(gain=Share(0.01), patience=10)
 
 
+@pytest.mark.parametrize(
+    ("given", "ratios"),
+    [(["25%"], [0.25]), (["10%", "30%"], [0.1, 0.3]), ([], []), (["0.5%", "1%"], [0.005, 0.01])],
+)
+def test_looks_are_shares_of_the_rows(
+    mapping: dict[str, Any], given: list[str], ratios: list[float]
+) -> None:
+    mapping["search"] = {"looks": given}
+    spec = Spec.from_mapping(mapping)
+    assert [share.ratio for share in spec.search.looks or ()] == pytest.approx(ratios)
+    assert spec.to_plain()["search"]["looks"] == given
+    assert Spec.from_mapping(spec.to_plain()) == spec
+    mapping["search"] = {}
+    assert Spec.from_mapping(mapping).identity() == spec.identity(), "they may change"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("25%", "must be a list of at most 4 percentages"),
+        (["10%"] * 5, "must be a list of at most 4 percentages"),
+        (["30%", "10%"], "must go up from look to look"),
+        (["30%", "30%"], "must go up from look to look"),
+        (["100%"], "must be less than 100%"),
+        (["0%"], "must be from 0.01% to 100%"),
+        ([0.25], "must be a percentage with its sign"),
+        (["-5%"], "must not be negative"),
+        ([["5%"]], "must be a percentage with its sign"),
+    ],
+)
+def test_wrong_looks_are_refused(mapping: dict[str, Any], given: Any, message: str) -> None:
+    mapping["search"] = {"looks": given}
+    with pytest.raises(SpecErrors, match=message):
+        Spec.from_mapping(mapping)
+
+
 def test_a_stop_may_be_given_and_taken_back(mapping: dict[str, Any]) -> None:
     without = Spec.from_mapping(mapping).identity()
     mapping["search"] = {"stop": {"patience": 3}}

@@ -6,7 +6,7 @@ returns what was measured. It never opens the database.
 
 from ._baseline import BaselineJob, BaselineResult
 from ._measure import MeasureJob
-from ._place import Files, Measurement, Place, Stored, load_elastic
+from ._place import Files, Look, Measurement, Place, Stored, load_elastic
 from ._reference import Reference, ReferenceJob
 from ._strategy import LadderJob, RungResult, StatisticsJob, StatisticsResult
 from ._survey import Survey, SurveyJob
@@ -16,6 +16,7 @@ __all__ = [
     "BaselineResult",
     "Files",
     "LadderJob",
+    "Look",
     "Measurement",
     "MeasureJob",
     "Reference",

@@ -12,14 +12,15 @@ from trimtab_workers.jobs._place import Measurement, Place, Split
 
 @dataclass(frozen=True)
 class MeasureJob:
-    """Loads an artifact from its files and measures it."""
+    """Loads an artifact from its files and measures it, on ``n_rows`` of the split or on all."""
 
     place: Place
     key: str
     split: Split
     knobs: Mapping[str, Any] = field(default_factory=dict)
+    n_rows: int | None = None
 
     def run(self, context: WorkerContext) -> Measurement:
         """Gives the metric on the split and the cost, at one setting of the knobs."""
         model = self.place.elastic_model(context, self.key)
-        return self.place.measure(context, model, self.split, self.knobs)
+        return self.place.measure(context, model, self.split, self.knobs, self.n_rows)

@@ -63,6 +63,18 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Look:
+    """How much of the work is done to find out whether a recipe is worth all of it.
+
+    ``share`` is the part of the training rows that is learned from, ``n_rows`` how many rows of the
+    search split judge the model.
+    """
+
+    share: float
+    n_rows: int
+
+
+@dataclass(frozen=True)
 class Place:
     """The task and model of a study, and its artifact files; part of every job."""
 
@@ -107,15 +119,21 @@ class Place:
         model: TrimtabForSequenceClassification,
         split: Split,
         knobs: Mapping[str, Any] | None = None,
+        n_rows: int | None = None,
     ) -> Measurement:
         """Evaluates a model on one half of the validation rows and prices it.
 
-        With ``knobs`` the model runs as its user will run it, at that one setting.
+        With ``knobs`` the model runs as its user will run it, at that one setting. ``n_rows`` of
+        the half are looked at, always the same ones; None is all of them.
         """
-        return self._measure(context, model, split, knobs)[0]
+        return self._measure(context, model, self._rows(context, split, n_rows), split, knobs)[0]
 
     def sweep(
-        self, context: WorkerContext, model: TrimtabForSequenceClassification, split: Split
+        self,
+        context: WorkerContext,
+        model: TrimtabForSequenceClassification,
+        split: Split,
+        n_rows: int | None = None,
     ) -> tuple[Measurement, dict[str, Records]]:
         """Measures a model at every setting of its knobs, of which it may have none.
 
@@ -124,9 +142,9 @@ class Place:
         from trimtab_strategies.records import records_file
         from trimtab_workers.sweeping import has_knobs, plain_records, sweep
 
-        rows, workload = self._rows(context, split), self.histogram(context)
+        rows, workload = self._rows(context, split, n_rows), self.histogram(context)
         if not has_knobs(model):
-            measurement, logits = self._measure(context, model, split)
+            measurement, logits = self._measure(context, model, rows, split)
             records = plain_records(rows, logits, model.config.num_hidden_layers)
             return measurement, {records_file({}): records}
         found, by_file = sweep(model, rows, self.task.metric, workload, context.report)
@@ -141,6 +159,7 @@ class Place:
         self,
         context: WorkerContext,
         model: TrimtabForSequenceClassification,
+        rows: Encoded,
         split: Split,
         knobs: Mapping[str, Any] | None = None,
     ) -> tuple[Measurement, NDArray[Any]]:
@@ -150,7 +169,7 @@ class Place:
         from trimtab_workers.evaluation import evaluate
         from trimtab_workers.sweeping import flops_at, has_knobs
 
-        rows, workload = self._rows(context, split), self.histogram(context)
+        workload = self.histogram(context)
         before, model.config.knobs = model.config.knobs, dict(knobs or {})
         try:
             result = evaluate(
@@ -171,9 +190,16 @@ class Place:
         measured = Measurement(split, result.metric, len(rows), flops, model.num_parameters())
         return measured, result.logits
 
-    def _rows(self, context: WorkerContext, split: Split) -> Encoded:
+    def _rows(self, context: WorkerContext, split: Split, n_rows: int | None = None) -> Encoded:
+        import numpy as np
+
         data = self.data(context)
-        return data.search if split == "search" else data.certify
+        every = data.search if split == "search" else data.certify
+        if n_rows is None or n_rows >= len(every):
+            return every
+        # Files are often sorted by label.
+        order = np.random.default_rng(self.task.seed).permutation(len(every))
+        return every.select(np.sort(order[:n_rows]))
 
 
 def load_elastic(folder: Path) -> TrimtabForSequenceClassification:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trimtab_strategies import registry
 from trimtab_strategies.base import Calibration, MakeBatches, Value, Variant
 from trimtab_workers.executors import WorkerContext
-from trimtab_workers.jobs._place import Measurement, Place, Stored, save_measured
+from trimtab_workers.jobs._place import Look, Measurement, Place, Stored, save_measured
 
 if TYPE_CHECKING:
     from trimtab_workers.data import Encoded
@@ -73,7 +74,8 @@ class LadderJob:
     """Applies a strategy to a parent artifact, once for each rung, and measures every model.
 
     ``rungs`` are pairs of the cost wanted, as a fraction of the parent's, and the key under which
-    that model is saved. ``statistics_key`` names saved statistics; None where there are none.
+    that model is saved. ``statistics_key`` names saved statistics; None where there are none. With
+    ``look`` only that much is learned from and measured on.
     """
 
     place: Place
@@ -82,6 +84,7 @@ class LadderJob:
     strategy: str
     choices: tuple[tuple[str, Value], ...]
     rungs: tuple[tuple[float, str], ...]
+    look: Look | None = None
 
     def run(self, context: WorkerContext) -> list[RungResult]:
         """Makes, saves and measures every rung; the parent stays loaded for the next job.
@@ -94,9 +97,10 @@ class LadderJob:
         if self.statistics_key is not None:
             statistics = load_file(self.place.files.path(self.statistics_key) / STATISTICS_FILE)
         model = self.place.elastic_model(context, self.parent_key)
+        share = 1.0 if self.look is None else self.look.share
         variants = registry.get(self.strategy).apply(
             model,
-            calibration_of(self.place, context, model),
+            calibration_of(self.place, context, model, share),
             dict(self.choices),
             statistics,
             [rung for rung, _ in self.rungs],
@@ -111,7 +115,8 @@ class LadderJob:
     def _keep(
         self, context: WorkerContext, key: str, variant: Variant, started: float
     ) -> RungResult:
-        measurement, records = self.place.sweep(context, variant.model, "search")
+        n_rows = None if self.look is None else self.look.n_rows
+        measurement, records = self.place.sweep(context, variant.model, "search", n_rows)
 
         def write(folder: Path) -> None:
             save_measured(variant.model, records, folder)
@@ -123,15 +128,20 @@ class LadderJob:
         )
 
 
-def calibration_of(place: Place, context: WorkerContext, model: Any) -> Calibration:
-    """Gives a strategy its view of the training rows: one seeded order, batches by length."""
+def calibration_of(
+    place: Place, context: WorkerContext, model: Any, share: float = 1.0
+) -> Calibration:
+    """Gives a strategy its view of the training rows: one seeded order, batches by length.
+
+    With a ``share`` it is that part of the rows, the first of the same order.
+    """
     data = place.data(context)
     more = data.unlabeled
     return Calibration(
-        len(data.train),
+        math.ceil(share * len(data.train)),
         place.histogram(context),
         _batches_of(data.train, place.task.seed, model),
-        n_unlabeled=0 if more is None else len(more),
+        n_unlabeled=0 if more is None else math.ceil(share * len(more)),
         unlabeled=None if more is None else _batches_of(more, place.task.seed, model),
     )
 
