@@ -43,6 +43,16 @@ def recorded(singles: str | None, together: str, exit_right: Any, right: Any, co
     )
 
 
+SURE = np.tile([1.0, 0.0], (N, 1))
+"""A dense model that says the first of two classes, and is sure of it."""
+
+
+def curve(halvings: Any, cost: int, right: Any) -> Any:
+    """A model without exits that says the first class where it is right."""
+    said = np.where(right, 0, 1)[:, None]
+    return halvings.Curve({}, np.full((N, 1), cost), right[:, None], said, None)
+
+
 @pytest.fixture
 def every_seed() -> dict[int, list[Any]]:
     right = np.arange(N) % 10 != 0  # nine of ten
@@ -75,17 +85,39 @@ def test_what_is_free_is_taken_and_priced_on_the_other_half(
 
 def test_a_drop_that_the_deciding_half_hides_is_reported(halvings: Any) -> None:
     half = np.arange(N) < N // 2
-    dense = np.stack([np.full(N, LAST), np.ones(N)], axis=1)
+    dense = curve(halvings, LAST, np.ones(N, dtype=bool))
     # Right on the half that decides, wrong on every row of the other.
-    flattered = halvings.Curve({}, np.stack([np.full(N, EXIT), half], axis=1)[:, None], None)
-    for _, (share, drop) in halvings._outcomes([flattered], dense, half):
-        assert (share, drop) in {(EXIT / LAST, 1.0), (1.0, 0.0)}
-    widest = dict(halvings._outcomes([flattered], dense, half))[0.01]
-    assert widest == (EXIT / LAST, 1.0)
+    flattered = curve(halvings, EXIT, half)
+    found = dict(halvings._outcomes([flattered], dense, SURE, half))
+    assert set(found.values()) <= {(EXIT / LAST, 1.0), (1.0, 0.0)}
+    assert found[max(halvings.MARGINS)] == (EXIT / LAST, 1.0)
 
 
 def test_where_nothing_meets_the_margin_the_dense_model_stays(halvings: Any) -> None:
     half = np.arange(N) < N // 2
-    dense = np.stack([np.full(N, LAST), np.ones(N)], axis=1)
-    useless = halvings.Curve({}, np.stack([np.full(N, EXIT), np.zeros(N)], axis=1)[:, None], None)
-    assert {got for _, got in halvings._outcomes([useless], dense, half)} == {(1.0, 0.0)}
+    dense = curve(halvings, LAST, np.ones(N, dtype=bool))
+    useless = curve(halvings, EXIT, np.zeros(N, dtype=bool))
+    found = {got for _, got in halvings._outcomes([useless], dense, SURE, half)}
+    assert found == {(1.0, 0.0)}
+
+
+def test_what_the_dense_model_half_believes_is_not_all_lost(halvings: Any) -> None:
+    half = np.arange(N) < N // 2
+    dense = curve(halvings, LAST, np.ones(N, dtype=bool))
+    believed = np.tile([0.51, 0.49], (N, 1))
+    other = curve(halvings, EXIT, np.zeros(N, dtype=bool))
+    found = dict(halvings._outcomes([other], dense, believed, half))
+    assert found[0.015] == (1.0, 0.0), "two points are believed to be lost"
+    assert found[0.025] == (EXIT / LAST, 1.0)
+
+
+def test_beliefs_are_as_sure_as_the_labels_allow(halvings: Any) -> None:
+    random = np.random.default_rng(3)
+    logits = random.normal(size=(20_000, 3))
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (chances.cumsum(axis=1) < random.random((20_000, 1))).sum(axis=1)
+    half = random.random(20_000) < 0.5
+    found = halvings.beliefs(5 * logits, labels, half)
+    assert np.abs(found - chances).max() < 0.02, "the sureness that is too much is taken back"
+    again = halvings.beliefs(5 * logits, np.where(half, labels, 0), half)
+    assert (found == again).all(), "labels of the half that reports say nothing"
