@@ -7,14 +7,16 @@ KILLS ?= 500
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+S3 := .venv-s3
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test chaos check bench docs clean
+.PHONY: help demo test test-s3 chaos check bench docs clean
 
 help:
 	@echo "make demo          search a small study on a bundled model and show its frontier"
 	@echo "make test          run every test, the slow ones too"
-	@echo "make chaos         kill what saves artifacts and checkpoints 500 times"
+	@echo "make test-s3       run the tests of artifact files on an emulated S3 too"
+	@echo "make chaos         kill, pause, starve and fill the disk at full size; takes hours"
 	@echo "make check         format, lint, types, and the direction of imports"
 	@echo "make bench NAME=x  run benchmarks/x.py and add its result"
 	@echo "make docs          write the generated pages again"
@@ -37,9 +39,23 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
+# --no-deps, since the file names all that there is to install, and its clients of S3 refuse the
+# python-dateutil of constraints.txt: that is why they are kept apart.
+$(S3)/.installed: constraints-s3.txt
+	test -x $(S3)/bin/pip || $(PYTHON) -m venv $(S3)
+	$(S3)/bin/python -m pip install --disable-pip-version-check --no-deps -r constraints-s3.txt
+	@touch $@
+
+test-s3: $(S3)/.installed
+	PYTHONPATH=storage $(S3)/bin/python -m pytest \
+		tests/trimtab_storage/test_artifact_contract.py tests/trimtab_storage/test_remote.py \
+		tests/trimtab_storage/test_places.py tests/trimtab_storage/test_cache.py
+
 chaos: $(INSTALLED)
 	TRIMTAB_KILLS=$(KILLS) $(BIN)/python -m pytest -k kill tests/trimtab_storage/test_artifacts.py \
 		tests/trimtab/emission/test_killed.py
+	TRIMTAB_CHAOS=1 $(BIN)/python -m pytest -o timeout=7200 tests/trimtab/controller/faults \
+		tests/trimtab_storage/test_backups.py tests/trimtab_storage/test_crashes.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -54,6 +70,6 @@ docs: $(INSTALLED)
 	$(BIN)/python benchmarks/_harness.py --docs
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(S3) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find search strategies workers storage tests benchmarks examples -name __pycache__ -type d \
 		-exec rm -rf {} +

@@ -249,8 +249,13 @@ def by_length_of(reader: Reader, study: StudyRow, points: Sequence[PointRow]) ->
         return ByLength((), ())
     baseline = study.baseline
     rows = reader.artifacts({baseline["artifact"], *(point.artifact_key for point in points)})
-    paths = {row.key: reader.artifact_root / row.path for row in rows if row.path is not None}
-    return read_by_length(points, baseline, study.spec["task"]["metric"], paths.get)
+    kept = {row.key for row in rows if row.path is not None}
+    files = reader.artifact_files("by-length")
+
+    def folder_of(key: str) -> Path | None:
+        return files.path(key) if key in kept else None
+
+    return read_by_length(points, baseline, study.spec["task"]["metric"], folder_of)
 
 
 def by_length_plain(study: str, found: ByLength) -> dict[str, Any]:

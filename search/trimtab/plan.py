@@ -91,6 +91,16 @@ class Plan:
             **self.reuse.facts(self.trials_wanted),
         }
 
+    def __repr__(self) -> str:
+        from trimtab.notebook import plan_line
+
+        return plan_line(self)
+
+    def _repr_html_(self) -> str:
+        from trimtab.notebook import plan_html
+
+        return plan_html(self)
+
 
 def make_plan(spec: Spec, db: str) -> Plan:
     """Surveys the model and the data, and works out what a run would do.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trimtab._wording import DEFAULT_DB as DEFAULT_DB
 from trimtab.errors import InputError, NothingFinishedError
 from trimtab.progress import hypervolume_of
 from trimtab.query import check_latency, choose_of_study
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from trimtab.query import Quantity
     from trimtab.spec import Spec
 
-DEFAULT_DB = "sqlite:///trimtab.db"
-
 POINT_FIELDS = (
     *("id", "recipe", "knobs", "metric", "drop", "flops", "flops_ratio", "params", "latency_ms"),
     *("n", "split", "feasible"),
@@ -40,6 +39,16 @@ class Study:
 
     name: str
     db: str
+
+    def __repr__(self) -> str:
+        from trimtab.notebook import study_line
+
+        return study_line(self)
+
+    def _repr_html_(self) -> str:
+        from trimtab.notebook import study_html
+
+        return study_html(self)
 
     def frontier(
         self,
@@ -267,15 +276,19 @@ def run(
     spec: Spec,
     *,
     db: str = DEFAULT_DB,
+    artifacts: str | None = None,
     reporter: Reporter | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Study:
     """Runs or continues the study of a spec; blocks until it is done.
 
+    Models lie beside the database, or in the place that ``artifacts`` names, such as
+    ``s3://bucket/prefix``; a database stays with the place of its first one.
+
     Raises:
         TrimtabError: see ``trimtab.errors``; every error is one clear line.
     """
-    run_to_result(spec, db=db, reporter=reporter, stop=stop)
+    run_to_result(spec, db=db, artifacts=artifacts, reporter=reporter, stop=stop)
     return Study(spec.name, db)
 
 
@@ -283,6 +296,7 @@ def run_to_result(
     spec: Spec,
     *,
     db: str = DEFAULT_DB,
+    artifacts: str | None = None,
     reporter: Reporter | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
@@ -291,18 +305,20 @@ def run_to_result(
     from trimtab_workers.executors import make_executor
 
     workers = spec.workers
-
-    def executor() -> Any:
-        return make_executor(
-            workers.executor,
-            count=workers.count,
-            gpus_each=workers.gpus_each,
-            device=workers.device,
-            address=workers.address,
-        )
-
     _check_output(spec)
-    with Store.open(db, controller=True) as store:
+    with Store.open(db, controller=True, artifacts=artifacts) as store:
+
+        def executor() -> Any:
+            return make_executor(
+                workers.executor,
+                count=workers.count,
+                cpus_each=workers.cpus_each,
+                gpus_each=workers.gpus_each,
+                device=workers.device,
+                address=workers.address,
+                shared=store.shared_folders,
+            )
+
         return run_study(spec, store, executor, reporter or SilentReporter(), stop)
 
 

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     )
     from trimtab_storage.frames import points_frame, trials_frame
     from trimtab_storage.invariants import check_invariants
+    from trimtab_storage.places import Artifacts
     from trimtab_storage.reader import Reader
+    from trimtab_storage.remote import RemoteFiles
     from trimtab_storage.rows import (
         ArtifactRow,
         Cost,
@@ -49,6 +51,7 @@ __all__ = [
     "ArtifactError",
     "ArtifactFiles",
     "ArtifactRow",
+    "Artifacts",
     "Cost",
     "DatabaseBusyError",
     "DiskFullError",
@@ -63,6 +66,7 @@ __all__ = [
     "NewPoint",
     "PointRow",
     "Reader",
+    "RemoteFiles",
     "SchemaError",
     "Split",
     "StaleResultError",
@@ -81,7 +85,17 @@ __all__ = [
 ]
 
 # From light to heavy: a name is looked for in the first ones before the last ones are loaded.
-_HOMES = ("errors", "rows", "artifacts", "frames", "invariants", "reader", "store")
+_HOMES = (
+    "errors",
+    "rows",
+    "artifacts",
+    "places",
+    "remote",
+    "frames",
+    "invariants",
+    "reader",
+    "store",
+)
 
 
 def __getattr__(name: str) -> Any:

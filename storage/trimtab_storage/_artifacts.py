@@ -39,6 +39,12 @@ def kept(connection: Connection) -> list[ArtifactRow]:
     return [_row(row) for row in connection.execute(query)]
 
 
+def any_path(connection: Connection) -> str | None:
+    """Gives where one of the kept artifacts lies; all of a database lie in one place."""
+    query = select(artifact.c.path).where(artifact.c.path.is_not(None)).limit(1)
+    return connection.scalar(query)
+
+
 def models_off_frontiers(connection: Connection) -> list[str]:
     """Gives the kept models that are on no study's frontier, and that none on one was made from."""
     on_one = frontier.artifact_keys()

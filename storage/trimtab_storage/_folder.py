@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab_storage.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """One file of a folder; the name is relative to it, with slashes."""
+
+    name: str
+    sha256: str
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -29,17 +39,30 @@ def facts_of(folder: Path, leave_out: str | None = None) -> FolderFacts:
     Raises:
         ArtifactError: There is something that is neither a plain file nor a folder.
     """
+    return fold(files_in(folder, leave_out))
+
+
+def files_in(folder: Path, leave_out: str | None = None) -> list[FileFacts]:
+    """Reads all files of a folder and its subfolders, and gives them by name; as `facts_of`."""
+    named = sorted(_files(folder).items())
+    return [_facts(name, path) for name, path in named if name != leave_out]
+
+
+def fold(files: Iterable[FileFacts]) -> FolderFacts:
+    """Gives the facts of a folder from those of its files, which come by name."""
     total = hashlib.sha256()
     size = count = 0
-    for name, path in sorted(_files(folder).items()):
-        if name == leave_out:
-            continue
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size += os.fstat(file.fileno()).st_size
-        total.update(f"{name}\0{digest}\n".encode())
+    for file in files:
+        total.update(f"{file.name}\0{file.sha256}\n".encode())
+        size += file.size_bytes
         count += 1
     return FolderFacts(total.hexdigest(), size, count)
+
+
+def _facts(name: str, path: Path) -> FileFacts:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileFacts(name, digest, os.fstat(file.fileno()).st_size)
 
 
 def _files(folder: Path) -> dict[str, Path]:

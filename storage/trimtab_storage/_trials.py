@@ -19,6 +19,9 @@ from trimtab_storage.errors import (
 from trimtab_storage.rows import Json, Lease, Recipe, TrialRow, TrialState
 from trimtab_storage.schema import trial
 
+REASON = "reason"
+"""In a result: why a complete trial has less to show than others."""
+
 _FIELDS = [column for column in trial.c if column is not trial.c.fence]
 
 
@@ -120,7 +123,7 @@ def complete(
 ) -> None:
     values = {
         "state": TrialState.COMPLETE.value,
-        "reason": None,
+        "reason": result.get(REASON),
         "seconds": seconds,
         "reused": reused,
         "result": result,
@@ -135,7 +138,7 @@ def extend(
     """Adds the time of further work to a complete trial, and what came of it."""
     values: dict[str, Any] = {"seconds": func.coalesce(trial.c.seconds, 0.0) + seconds}
     if result is not None:
-        values["result"] = result
+        values |= {"result": result, "reason": result.get(REASON)}
     done = connection.execute(
         _of(lease, trial_id).where(trial.c.state == TrialState.COMPLETE.value).values(values)
     )

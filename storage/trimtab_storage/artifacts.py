@@ -19,7 +19,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab_storage._folder import FolderFacts, facts_of, sync_folder, sync_tree
+from trimtab_storage._folder import (
+    FileFacts,
+    FolderFacts,
+    facts_of,
+    files_in,
+    fold,
+    sync_folder,
+    sync_tree,
+)
 from trimtab_storage.errors import ArtifactError, DiskFullError, InvalidValueError
 
 OWNER_FILE = "owner.json"
@@ -30,7 +38,7 @@ _OWNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]*")
 
 @dataclass(frozen=True)
 class StoredFile:
-    """The facts of a saved artifact; `path` is relative to the artifact root."""
+    """The facts of a saved artifact; `path` is relative to the artifact root, or a URL."""
 
     path: str
     sha256: str
@@ -51,19 +59,11 @@ class ArtifactFiles:
     owner: str
 
     def __post_init__(self) -> None:
-        if not _OWNER.fullmatch(self.owner):
-            raise InvalidValueError(
-                "an owner of artifact files must be letters, digits and _ . : @ + -, "
-                f"got {self.owner!r}"
-            )
+        check_owner(self.owner)
 
     def path(self, key: str) -> Path:
         """Gives the folder of an artifact, whether it is there or not."""
-        if not _KEY.fullmatch(key):
-            raise InvalidValueError(
-                f"an artifact's key must be 4 to 128 hexadecimal digits in lower case, got {key!r}"
-            )
-        return self.root / key[:2] / key
+        return self.root / relative_path(key)
 
     def exists(self, key: str) -> bool:
         """Tells whether an artifact's folder is there; it is then complete."""
@@ -89,7 +89,7 @@ class ArtifactFiles:
             DiskFullError: There was no room; nothing is left behind.
         """
         target = self.path(key)
-        with self._temporary() as folder:
+        with self.scratch() as folder:
             write(folder)
             facts = self._seal(folder, key)
             kept = self._move(folder, target, facts)
@@ -114,11 +114,7 @@ class ArtifactFiles:
         return len(left)
 
     def _seal(self, folder: Path, key: str) -> FolderFacts:
-        if (folder / OWNER_FILE).exists():
-            raise ArtifactError(f"an artifact must not bring a file {OWNER_FILE} of its own")
-        facts = facts_of(folder)
-        if facts.files == 0:
-            raise ArtifactError(f"an artifact must have files, but none were written for {key}")
+        facts = fold(written_files(folder, key))
         note = {"owner": self.owner, "key": key, "sha256": facts.sha256, "bytes": facts.size_bytes}
         (folder / OWNER_FILE).write_text(json.dumps(note), encoding="utf-8")
         sync_tree(folder)
@@ -137,7 +133,12 @@ class ArtifactFiles:
         return facts
 
     @contextmanager
-    def _temporary(self) -> Iterator[Path]:
+    def scratch(self) -> Iterator[Path]:
+        """Gives an empty folder on the file system of the root, and removes it at the end.
+
+        Raises:
+            DiskFullError: There was no room for what was done with it.
+        """
         folder = self._fresh_name()
         try:
             folder.mkdir(parents=True)
@@ -174,6 +175,37 @@ class ArtifactFiles:
     def _finished(self) -> list[Path]:
         notes = self.root.glob(f"[0-9a-f][0-9a-f]/*/{OWNER_FILE}")
         return [note.parent for note in notes if _note(note.parent).get("owner") == self.owner]
+
+
+def check_owner(owner: str) -> None:
+    """Refuses an owner that could not be a part of a file's name."""
+    if not _OWNER.fullmatch(owner):
+        raise InvalidValueError(
+            f"an owner of artifact files must be letters, digits and _ . : @ + -, got {owner!r}"
+        )
+
+
+def relative_path(key: str) -> str:
+    """Gives where an artifact lies below the root of all, such as `ab/abcdef`."""
+    if not _KEY.fullmatch(key):
+        raise InvalidValueError(
+            f"an artifact's key must be 4 to 128 hexadecimal digits in lower case, got {key!r}"
+        )
+    return f"{key[:2]}/{key}"
+
+
+def written_files(folder: Path, key: str) -> list[FileFacts]:
+    """Gives what was written for an artifact, by name.
+
+    Raises:
+        ArtifactError: There are no files, others than plain ones, or one that is ours to write.
+    """
+    if (folder / OWNER_FILE).exists():
+        raise ArtifactError(f"an artifact must not bring a file {OWNER_FILE} of its own")
+    files = files_in(folder)
+    if not files:
+        raise ArtifactError(f"an artifact must have files, but none were written for {key}")
+    return files
 
 
 def _renamed(folder: Path, target: Path) -> bool:

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter, itemgetter
 
 from trimtab_storage import _json
-from trimtab_storage.artifacts import ArtifactFiles
+from trimtab_storage.artifacts import relative_path
 from trimtab_storage.errors import StorageError
 from trimtab_storage.reader import Reader
+from trimtab_storage.remote import RemoteFiles
 from trimtab_storage.rows import (
     PointRow,
     Split,
@@ -102,11 +103,12 @@ def _latency(point: PointRow) -> float | None:
 
 
 def _files(store: Reader) -> Iterator[str]:
-    files = ArtifactFiles(store.artifact_root, "invariants")
+    files = store.artifact_files("invariants")
+    where = f"{files.url}/" if isinstance(files, RemoteFiles) else ""
     for artifact in store.kept_artifacts():
         try:
             sound = artifact.sha256 is not None and files.verify(artifact.key, artifact.sha256)
-            here = files.path(artifact.key) == store.artifact_root / (artifact.path or "")
+            here = artifact.path == where + relative_path(artifact.key)
         except StorageError as error:
             yield f"artifact {artifact.key}: {error}"
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,7 +18,11 @@ from trimtab_storage import (
     _trials,
     frontier,
 )
+from trimtab_storage.artifacts import ArtifactFiles
 from trimtab_storage.engine import Database
+from trimtab_storage.errors import InvalidValueError, StorageError
+from trimtab_storage.places import Artifacts, folder_of, is_url, root_of
+from trimtab_storage.remote import RemoteFiles
 from trimtab_storage.rows import (
     ArtifactRow,
     EventRow,
@@ -29,6 +34,7 @@ from trimtab_storage.rows import (
 )
 
 ARTIFACT_FOLDER = "trimtab-artifacts"
+_IDENTITY_DIGITS = 16
 
 
 class Reader:
@@ -40,6 +46,7 @@ class Reader:
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
+        self._place: str | None = None
 
     @classmethod
     def open_reader(cls, url: str) -> Self:
@@ -74,9 +81,67 @@ class Reader:
         self.close()
 
     @property
+    def url(self) -> str:
+        """The URL of the database, with its whole path."""
+        return f"sqlite:///{self._database.path}"
+
+    @property
     def artifact_root(self) -> Path:
         """The folder beside the database in which artifact files lie; it may not exist yet."""
         return self._database.path.parent / ARTIFACT_FOLDER
+
+    @property
+    def shared_folders(self) -> list[Path]:
+        """The folders that workers must reach to read and save artifacts; an object store is none.
+
+        They may not exist yet.
+        """
+        path = self._any_path()
+        where = self._place if path is None else root_of(path) if is_url(path) else None
+        folder = self.artifact_root if where is None else folder_of(where)
+        return [] if folder is None else [folder]
+
+    def artifact_files(self, owner: str) -> Artifacts:
+        """Gives the files of the artifacts, which lie where those that are recorded lie.
+
+        As long as there are none, they will lie in the place that the store was opened with, each
+        database in a folder of its own, or else beside the database.
+
+        Args:
+            owner: Who may clean up what is left, such as one study.
+
+        Raises:
+            StorageError: They lie elsewhere than in the place that the store was opened with.
+        """
+        path = self._any_path()
+        root = self._new_root() if path is None else root_of(path) if is_url(path) else None
+        if self._place is not None and path is not None and root != self._new_root():
+            raise StorageError(
+                f"the artifacts of this database lie in {root or self.artifact_root}, so they "
+                f"cannot lie in {self._place} as well: leave --artifacts (or TRIMTAB_ARTIFACTS) "
+                "away, or pass another --db"
+            )
+        return (
+            ArtifactFiles(self.artifact_root, owner) if root is None else RemoteFiles(root, owner)
+        )
+
+    def _any_path(self) -> str | None:
+        with self._database.read() as connection:
+            return _artifacts.any_path(connection)
+
+    def _new_root(self) -> str | None:
+        if self._place is None:
+            return None
+        studies = self.studies()
+        if not studies:
+            raise InvalidValueError(
+                "a database must have a study before it has artifacts in another place, as its "
+                "folder there is named by the first one"
+            )
+        # Two databases in one place must not sweep each other's files away.
+        first = f"{studies[0].name} {studies[0].created_at}"
+        digits = hashlib.sha256(first.encode()).hexdigest()[:_IDENTITY_DIGITS]
+        return f"{self._place}/{digits}"
 
     def studies(self) -> list[StudyRow]:
         """Gives all studies, oldest first."""

@@ -159,7 +159,8 @@ class PointRow:
 class NewArtifact:
     """A model after a prefix of a recipe; `path` is relative to the artifact root, None if dropped.
 
-    A path comes with the sha256 and the size that `ArtifactFiles.save` gave with it.
+    It is a URL if the files do not lie beside the database. A path comes with the sha256 and the
+    size that `Artifacts.save` gave with it.
     """
 
     key: str

@@ -17,10 +17,12 @@ from typing import Any, Self
 from sqlalchemy import Connection
 
 from trimtab_storage import _artifacts, _events, _lease, _migrations, _points, _studies, _trials
-from trimtab_storage.artifacts import ArtifactFiles
+from trimtab_storage._objects import fsspec_for
 from trimtab_storage.engine import Database
 from trimtab_storage.errors import InvalidValueError
+from trimtab_storage.places import Artifacts, checked_place, is_url, root_of
 from trimtab_storage.reader import Reader
+from trimtab_storage.remote import RemoteFiles
 from trimtab_storage.rows import (
     ArtifactRow,
     Json,
@@ -44,7 +46,12 @@ class Store(Reader):
 
     @classmethod
     def open(
-        cls, url: str, *, controller: bool = False, clock: Callable[[], float] = time.time
+        cls,
+        url: str,
+        *,
+        controller: bool = False,
+        clock: Callable[[], float] = time.time,
+        artifacts: str | None = None,
     ) -> Self:
         """Opens a database for reading and writing, and creates it if it is not there.
 
@@ -52,12 +59,19 @@ class Store(Reader):
             url: Such as ``sqlite:///trimtab.db``.
             controller: Whether this process runs a study; it also keeps the log file short.
             clock: Seconds since 1970; what leases and time stamps go by.
+            artifacts: The URL of the place for artifact files, such as ``s3://bucket/prefix``;
+                without one they lie where those do that are there already, or beside the database.
 
         Raises:
-            StorageError: The URL, the folder or the file will not do.
+            StorageError: The URL, the folder or the file will not do; or the place for artifacts,
+                or a package that it needs is not installed.
             SchemaError: The file is of a newer trimtab, or of another program.
         """
+        place = None if artifacts is None else checked_place(artifacts)
+        if place is not None:
+            fsspec_for(place)
         store = cls(Database.for_writing(url, controller=controller), clock)
+        store._place = place
         try:
             with store._database.write() as connection:
                 _migrations.prepare(connection, store._now())
@@ -124,6 +138,10 @@ class Store(Reader):
                 connection, study_id, owner, now=now, expires=now + ttl_s, is_dead=is_dead
             )
 
+    def has_run_out(self, study: StudyRow) -> bool:
+        """Tells whether somebody had the lease on a study and has not renewed it in time."""
+        return study.lease_expires is not None and study.lease_expires <= self._clock()
+
     def renew(self, lease: Lease, ttl_s: float) -> None:
         """Makes the lease hold for another `ttl_s` seconds from now."""
         with self._holding(lease) as connection:
@@ -182,7 +200,8 @@ class Store(Reader):
     ) -> list[int]:
         """Records the result of a trial, with its points and artifacts: all or nothing, once.
 
-        One whose result says ``only_looked_at`` may have no points: it was judged by less.
+        One whose result says ``only_looked_at`` may have no points: it was judged by less, and a
+        ``reason`` in the result says so to people.
 
         Returns:
             The ids of the points, in order; a point that was measured before keeps its row.
@@ -322,7 +341,7 @@ class Store(Reader):
         with self._database.write() as connection:
             _artifacts.forget_files(connection, keys)
 
-    def drop_files(self, files: ArtifactFiles, *keys: str) -> None:
+    def drop_files(self, files: Artifacts, *keys: str) -> None:
         """Drops artifacts' weights; their recipes stay.
 
         Killed in between, it leaves files that no row knows of, never a row without its files.
@@ -331,12 +350,13 @@ class Store(Reader):
         if not keys:
             return
         self.forget_file(*keys)
-        with self._database.write() as connection:
-            for key in keys:
+        for key in keys:
+            # One at a time: where they lie elsewhere, others would wait long for their turn.
+            with self._database.write() as connection:
                 if not _artifacts.is_kept(connection, key):
                     files.remove(key)
 
-    def sweep_files(self, files: ArtifactFiles) -> int:
+    def sweep_files(self, files: Artifacts) -> int:
         """Removes what the owner of the files left behind when it was killed; gives how many.
 
         Call it when nobody works for that owner. Nobody can record one of them meanwhile.
@@ -372,12 +392,17 @@ class Store(Reader):
         """Records artifacts inside a write transaction, in which nobody can drop their files."""
         known = [
             new
-            if new.path is None or (self.artifact_root / new.path).is_dir()
+            if new.path is None or self._is_there(new.path)
             # Dropped since they were saved: whoever saved them found them there, as another's.
             else replace(new, path=None)
             for new in artifacts
         ]
         _artifacts.record(connection, known, self._now())
+
+    def _is_there(self, path: str) -> bool:
+        if is_url(path):
+            return RemoteFiles(root_of(path), "store").exists(path.rpartition("/")[2])
+        return (self.artifact_root / path).is_dir()
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")

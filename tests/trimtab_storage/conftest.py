@@ -11,6 +11,7 @@ import pytest
 pytest.register_assert_rewrite("trimtab_storage.testing")
 
 from trimtab_storage import Lease, Store, StudyRow  # noqa: E402
+from trimtab_storage.testing import REMOTE_PLACES, TestedPlace, emulated_s3  # noqa: E402
 
 
 @pytest.fixture
@@ -77,3 +78,27 @@ def wait_for() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.005)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[None]:
+    with emulated_s3():
+        yield
+
+
+@pytest.fixture(params=["local", *REMOTE_PLACES])
+def world(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> TestedPlace:
+    if request.param == "s3":
+        request.getfixturevalue("s3")
+    return TestedPlace(request.param, tmp_path, monkeypatch)
+
+
+@pytest.fixture(params=REMOTE_PLACES)
+def remote(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> TestedPlace:
+    if request.param == "s3":
+        request.getfixturevalue("s3")
+    return TestedPlace(request.param, tmp_path, monkeypatch)

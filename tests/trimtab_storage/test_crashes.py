@@ -16,6 +16,7 @@ from trimtab_storage import LeaseLostError, Store, TrialState, check_invariants
 from trimtab_storage.testing import make_artifact, make_point, make_recipe
 
 KILLS = 25
+N_CUTS, N_SNAPSHOTS = (200, 200) if os.environ.get("TRIMTAB_CHAOS") == "1" else (50, 10)
 Start = Callable[[Callable[[], None]], Any]
 WaitFor = Callable[[Callable[[], bool]], None]
 
@@ -184,7 +185,7 @@ def test_torn_logs_open_and_hold_a_prefix(url: str, tmp_path: Path) -> None:
         for i in range(60):
             store.log_event(study.id, "tick", {"i": i})
         size = (tmp_path / "trimtab.db-wal").stat().st_size
-        cuts = sorted([size, *(rng.randrange(size) for _ in range(50))])
+        cuts = sorted([size, *(rng.randrange(size) for _ in range(N_CUTS))])
         held = [surviving(copied(tmp_path, tmp_path / f"{i}", cut)) for i, cut in enumerate(cuts)]
     assert held == sorted(held), "a longer log must not hold less"
     assert held[-1] == 60
@@ -216,7 +217,7 @@ def test_snapshots_under_load_hold_all_that_was_acknowledged(
                     acknowledge(acks, str(i))
 
         running = child(tick)
-        for i in range(10):
+        for i in range(N_SNAPSHOTS):
             goal = len(acknowledged(acks)) + 3
             wait_for(lambda goal=goal: len(acknowledged(acks)) >= goal)
             known = len(acknowledged(acks))

@@ -288,14 +288,14 @@ def test_threads_share_a_store(store: Store, study: StudyRow) -> None:
 
 
 def test_forked_child_is_refused_and_harms_nothing(store: Store, study: StudyRow) -> None:
-    for i in range(30):
+    for i in range(100):
         child = os.fork()
         if child == 0:
             os._exit(_use_in_child(store, study))
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
         store.log_event(study.id, "tick", {"i": i})
-    assert len(store.events(study.id)) == 30
+    assert len(store.events(study.id)) == 100
     assert store.integrity_problems() == []
 
 

@@ -17,6 +17,7 @@ from trimtab.cli._options import (
     MaxDrop,
     MaxFlops,
     MaxLatency,
+    Place,
     StudyName,
     find_study,
     print_json,
@@ -113,6 +114,7 @@ def plan(
 def run(
     spec: SpecFile,
     db: Db = DEFAULT_DB,
+    artifacts: Place = None,
     allow_hub: Hub = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
     as_json: Json = False,
@@ -125,7 +127,9 @@ def run(
 
     loaded = _load(spec, allow_hub)
     with RunReporter(quiet=quiet) as reporter:
-        result = run_to_result(loaded, db=db, reporter=reporter, stop=was_stopped)
+        result = run_to_result(
+            loaded, db=db, artifacts=artifacts, reporter=reporter, stop=was_stopped
+        )
     if as_json:
         print_json(run_plain(result))
     else:

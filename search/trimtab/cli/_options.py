@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from trimtab.study import Study
 
 Db = Annotated[str, typer.Option("--db", help="Database URL.", envvar="TRIMTAB_DB", metavar="URL")]
+Place = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts",
+        help="Where models lie, such as s3://bucket/prefix; by default beside the database.",
+        envvar="TRIMTAB_ARTIFACTS",
+        metavar="URL",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Hub = Annotated[bool, typer.Option("--allow-hub", help="Allow models and datasets from the hub.")]
 StudyName = Annotated[

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from trimtab._wording import replay_command as replay_command
 from trimtab.cli._console import say
-from trimtab.cli._options import DEFAULT_DB
 from trimtab.cli._tables import duration, one_line, percent, points
 from trimtab.study import Study
 from trimtab_storage import TrialRow
 
 if TYPE_CHECKING:
     from trimtab.controller._replay import Replay
-
-
-def replay_command(study: str, number: int, db: str) -> str:
-    """Writes the command that runs a trial again.
-
-    A database that is no file goes without saying: its URL may hold a password.
-    """
-    words = ["trimtab", "trials", study, "--replay", str(number)]
-    if db != DEFAULT_DB and db.startswith("sqlite:"):
-        words += ["--db", db]
-    return shlex.join(words)
 
 
 def show_replays(study: str, rows: Sequence[TrialRow], db: str) -> None:

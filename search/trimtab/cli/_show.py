@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from trimtab.spec import Spec
 
 COSTS = ("flops", "latency")
+FAR_DROP = 0.05
+"""Points that lose so much more than is allowed are not shown at the end of a run."""
 
 
 def frontier_plain(study: Study, limits: Limits | None, cost: str) -> dict[str, Any]:
@@ -183,8 +186,19 @@ def show_result(result: RunResult, spec: Spec) -> None:
     """Prints the frontier and the checkpoint of a run."""
     feasible = {point.id for point in result.frontier if is_feasible(point, result.limits)}
     best_id = result.choice.point.id if result.choice.feasible else None
-    show_frontier(result.frontier, feasible, best_id, spec.task.metric)
+    near = [point for point in result.frontier if is_near(point, result)]
+    show_frontier(near, feasible, best_id, spec.task.metric)
+    if n_left := len(result.frontier) - len(near):
+        named = f"trimtab frontier {shlex.quote(result.study)}"
+        say(f"{n_left} cheaper points with larger drops are left out: {named}")
     show_emission(result.choice, result.emission)
+
+
+def is_near(point: PointRow, result: RunResult) -> bool:
+    """Tells whether a point is good enough to be looked at, or is the one that was delivered."""
+    if result.limits.max_drop is None or point.id == result.choice.point.id:
+        return True
+    return point.drop <= result.limits.max_drop + FAR_DROP
 
 
 def show_verified(folder: Path, found: dict[str, Any]) -> None:

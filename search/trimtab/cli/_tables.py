@@ -1,4 +1,4 @@
-"""What people see: tables on stdout, and how numbers are written in them."""
+"""What people see: tables on stdout."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import Any
 
 from rich.table import Table
 
+from trimtab._wording import big as big
+from trimtab._wording import duration as duration
+from trimtab._wording import one_line as one_line
+from trimtab._wording import percent as percent
+from trimtab._wording import points as points
 from trimtab.cli._console import say, show
 from trimtab_storage import PointRow, TrialRow
 from trimtab_strategies.recipe import describe
@@ -19,41 +24,6 @@ def table(*columns: str, right: Collection[str] = ()) -> Table:
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
-
-
-def percent(value: float) -> str:
-    """Writes a ratio: ``45.2%``."""
-    return f"{100 * value:.1f}%"
-
-
-def points(value: float) -> str:
-    """Writes a drop in points: ``+0.40 pt`` is worse."""
-    return f"{100 * value:+.2f} pt"
-
-
-def big(value: float) -> str:
-    """Writes FLOPs or a count shortly: ``1.24 G``."""
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        # From 999.5 on, three figures round up to the next letter.
-        if abs(value) >= 0.9995 * size:
-            return f"{value / size:.3g} {letter}"
-    return f"{value:.0f}"
-
-
-def duration(seconds: float | None) -> str:
-    """Writes a time shortly: ``3 min 20 s``."""
-    if seconds is None:
-        return "–"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def one_line(text: str) -> str:
-    """Writes a text that may come from anywhere on one line, without control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def show_frontier(

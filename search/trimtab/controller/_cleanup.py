@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-from trimtab_storage import ArtifactFiles, Store
+from trimtab_storage import Artifacts, Store
 
 
 def drop_weights_off_frontiers(
     store: Store,
-    files: ArtifactFiles,
+    files: Artifacts,
     in_use: Collection[str] = (),
     only: Collection[str] | None = None,
 ) -> set[str]:

@@ -12,7 +12,7 @@ from trimtab.emission import Emission, check_target, check_unchanged, emit_check
 from trimtab.forge import Forge
 from trimtab.selection import Choice, Limits
 from trimtab.spec import Spec
-from trimtab_storage import ArtifactFiles, PointRow, Store, StudyRow
+from trimtab_storage import PointRow, Store, StudyRow
 from trimtab_workers.executors import Job, make_executor
 from trimtab_workers.jobs import Place, SurveyJob
 
@@ -35,7 +35,7 @@ def emit_of_study(
     # What the study was given once may be used again, hub ids included.
     spec = Spec.from_mapping(study.spec, allow_hub=True)
     # Not the owner of the study's own files: its controller must not sweep ours away.
-    files = ArtifactFiles(store.artifact_root, f"emit-{study.id}")
+    files = store.artifact_files(f"emit-{study.id}")
     place = Place(task_of(spec), spec.model, files)
     device = spec.workers.device
     with make_executor("inline", count=1, gpus_each=0, device=device, address=None) as executor:

@@ -81,10 +81,11 @@ class Looks:
     def result(self, run: Run, results: Sequence[RungResult], n_points: int) -> dict[str, Any]:
         """Gives what is recorded as a trial's result, with all looks that there were."""
         looks, look = self._history.looks.get(run.trial.number, ()), run.links[-1].look
-        found = {"points": n_points, "made": len(results)}
+        found: dict[str, Any] = {"points": n_points, "made": len(results)}
         if look is not None:
             looks = (*looks, self._looked(run.links[-1], look, results))
-            found["only_looked_at"] = True
+            reason = f"so far looked at with {100 * look.share:.3g}% of the training rows only"
+            found |= {"only_looked_at": True, "reason": reason}
         return {**found, "looks": [each.to_plain() for each in looks]} if looks else found
 
     def _next_from(self, share: float, busy: set[int], is_last: bool) -> int | None:

@@ -109,7 +109,7 @@ class _Stage:
     ) -> None:
         self._reader, self._study, self._place = reader, study, place
         self._runner, self._reporter = runner, reporter
-        self._theirs = ArtifactFiles(reader.artifact_root, "replay")
+        self._theirs = reader.artifact_files("replay")
         self._here: set[str] = set()
 
     def replay(self, spec: Spec, trial: TrialRow) -> Replay:

@@ -36,6 +36,16 @@ class RunResult:
     choice: Choice[PointRow]
     emission: Emission
 
+    def __repr__(self) -> str:
+        from trimtab.notebook import result_line
+
+        return result_line(self)
+
+    def _repr_html_(self) -> str:
+        from trimtab.notebook import result_html
+
+        return result_html(self)
+
 
 def run_study(
     spec: Spec,

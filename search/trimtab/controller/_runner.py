@@ -8,10 +8,23 @@ from typing import Any
 
 from trimtab.controller._report import RunningJob
 from trimtab.errors import InputError, JobError
+from trimtab_storage import DiskFullError
 from trimtab_workers.executors import Executor, Failure, Job, Progress
 
 MAX_ATTEMPTS = 3
 POLL_S = 0.5
+
+
+def check_room(failure: Failure) -> None:
+    """Ends the run where a job had no room for its files: the next one would have none either.
+
+    Raises:
+        DiskFullError: that trial is not to blame, and waits for the same command to go on.
+    """
+    if failure.reason == "disk_full":
+        said = failure.message.removeprefix("DiskFullError: ")
+        full = said if "the disk is full" in said else f"the disk is full ({said}): make room"
+        raise DiskFullError(f"{full}; the same command goes on")
 
 
 class JobRunner:
@@ -73,6 +86,7 @@ class JobRunner:
                 return value
             # Whoever wants to stop may have hit the job; then that is what is said.
             self._tick()
+            check_room(failure)
             if failure.reason != "crashed":
                 break
         assert failure is not None

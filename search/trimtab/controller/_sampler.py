@@ -11,15 +11,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import TrialState, create_trial
 
+from trimtab.controller._quick_tpe import ToldTrial, estimator, study_of
 from trimtab.controller._space import RecipeSpace
 from trimtab.selection import RecipeScores
-from trimtab_strategies.base import Value
 from trimtab_strategies.recipe import Recipe, stable_key
 
 N_STARTUP_TRIALS = 6
@@ -112,30 +112,34 @@ def _samplers(seed: int, number: int) -> Iterable[tuple[BaseSampler, int]]:
     state = int(stable_key(seed, number)[:8], 16)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield TPESampler(seed=state, n_startup_trials=N_STARTUP_TRIALS), TPE_ATTEMPTS
+        yield estimator(state, N_STARTUP_TRIALS), TPE_ATTEMPTS
     # A small space is nearly used up before it is used up: uniform draws find what is left.
     yield RandomSampler(seed=state), RANDOM_ATTEMPTS
 
 
 def _study(space: RecipeSpace, history: Sequence[Told], sampler: BaseSampler) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
-    for told in history:
-        parameters = space.parameters(told.recipe)
-        if parameters is not None:
-            study.add_trial(_frozen(told, parameters))
-    return study
+    made = [_trial(space, told.recipe, told.scores, told.is_running) for told in history]
+    return study_of([trial for trial in made if trial is not None], sampler)
 
 
-def _frozen(told: Told, parameters: dict[str, tuple[Value, BaseDistribution]]) -> FrozenTrial:
+@lru_cache(maxsize=2 * MOST_TOLD)
+def _trial(
+    space: RecipeSpace, recipe: Recipe, scores: RecipeScores | None, is_running: bool
+) -> ToldTrial | None:
+    """Makes a trial for the sampler, once for the same arguments; None if not of this space."""
+    parameters = space.parameters(recipe)
+    if parameters is None:
+        return None
     values = {name: value for name, (value, _) in parameters.items()}
     distributions = {name: distribution for name, (_, distribution) in parameters.items()}
-    if told.scores is None:
-        state = TrialState.RUNNING if told.is_running else TrialState.FAIL
-        return optuna.trial.create_trial(state=state, params=values, distributions=distributions)
-    return optuna.trial.create_trial(
-        values=[told.scores.cost_ratio, told.scores.drop],
-        params=values,
-        distributions=distributions,
-        constraints={CONSTRAINT: told.scores.violation},
+    if scores is None:
+        state = TrialState.RUNNING if is_running else TrialState.FAIL
+        return ToldTrial(create_trial(state=state, params=values, distributions=distributions))
+    return ToldTrial(
+        create_trial(
+            values=[scores.cost_ratio, scores.drop],
+            params=values,
+            distributions=distributions,
+            constraints={CONSTRAINT: scores.violation},
+        )
     )

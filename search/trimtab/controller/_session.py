@@ -10,7 +10,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from trimtab.controller._limits import task_of
-from trimtab.controller._owner import LEASE_TTL_S, LeaseKeeper, is_dead, this_owner
+from trimtab.controller._owner import (
+    LEASE_TTL_S,
+    RENEWALS_PER_TTL,
+    LeaseKeeper,
+    is_dead,
+    this_owner,
+)
 from trimtab.controller._report import Reporter, Status
 from trimtab.controller._runner import JobRunner
 from trimtab.errors import InterruptedStudyError, StudyChangedError
@@ -19,7 +25,7 @@ from trimtab.query import choose_among
 from trimtab.selection import Limits
 from trimtab.spec import Spec, changed_fields
 from trimtab_storage import (
-    ArtifactFiles,
+    Artifacts,
     Lease,
     LeaseLostError,
     PointRow,
@@ -48,7 +54,7 @@ class Session:
     study: StudyRow
     lease: Lease
     place: Place
-    files: ArtifactFiles
+    files: Artifacts
     reporter: Reporter
     stop: Stop
     keeper: LeaseKeeper
@@ -89,9 +95,7 @@ class Session:
         if self.keeper.error is not None:
             raise self.keeper.error
         if self.stop():
-            raise InterruptedStudyError(
-                f"study {self.spec.name!r} was stopped; the same command continues it"
-            )
+            raise _stopped(self.spec.name)
         now = time.monotonic()
         if now - self._saved_s > SAVE_EVERY_S:
             self.save()
@@ -150,20 +154,21 @@ class Session:
 def open_session(spec: Spec, store: Store, reporter: Reporter, stop: Stop) -> Iterator[Session]:
     """Creates or continues the study of a spec and holds its lease until the end.
 
-    Trials that a lost controller left running wait again, and files that no row knows of are
-    removed. At the end, whatever it was, nothing of ours runs any more.
+    Whoever holds a lease that has run out gets some time to renew it. Trials that a lost controller
+    left running wait again, and files that no row knows of are removed. At the end, whatever it
+    was, nothing of ours runs any more.
 
     Raises:
         StudyChangedError: if the spec differs in what must not change.
         LeaseHeldError: if another controller, alive, holds the study.
     """
     study = _create_or_check(spec, store)
-    owner = this_owner()
-    lease = store.acquire(study.id, owner, LEASE_TTL_S, is_dead=is_dead)
+    _await_sign_of_life(study, store, reporter, stop)
+    lease = store.acquire(study.id, this_owner(), LEASE_TTL_S, is_dead=is_dead)
     keeper = LeaseKeeper(lambda: store.renew(lease, LEASE_TTL_S), LEASE_TTL_S)
     try:
         # The study's number tells our leftovers from those of other studies beside us.
-        files = ArtifactFiles(store.artifact_root, f"study-{study.id}")
+        files = store.artifact_files(f"study-{study.id}")
         store.sweep_files(files)
         store.recover_trials(lease)
         study = store.update_study(lease, spec=spec.to_plain(), state=StudyState.RUNNING)
@@ -173,6 +178,30 @@ def open_session(spec: Spec, store: Store, reporter: Reporter, stop: Stop) -> It
         keeper.stop()
         with suppress(LeaseLostError):
             store.release(lease)
+
+
+def _await_sign_of_life(study: StudyRow, store: Store, reporter: Reporter, stop: Stop) -> None:
+    """Gives the holder of a lease that has run out the time to renew it, unless it is dead.
+
+    When the clock was set, or the machine slept, every lease seems to have run out until then.
+    """
+    owner = study.lease_owner
+    if owner is None or not store.has_run_out(study) or is_dead(owner):
+        return
+    wait_s = 2 * LEASE_TTL_S / RENEWALS_PER_TTL
+    reporter.note(f"{owner} holds the study, but is late; looking for {wait_s:.0f} s if it lives")
+    until, seen = time.monotonic() + wait_s, (owner, study.lease_expires)
+    while time.monotonic() < until:
+        if stop():
+            raise _stopped(study.name)
+        time.sleep(min(0.2, wait_s / 10))
+        now = store.study(study.name)
+        if now is None or (now.lease_owner, now.lease_expires) != seen:
+            return
+
+
+def _stopped(name: str) -> InterruptedStudyError:
+    return InterruptedStudyError(f"study {name!r} was stopped; the same command continues it")
 
 
 def _create_or_check(spec: Spec, store: Store) -> StudyRow:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from trimtab._wording import one_line, replay_command
 from trimtab.controller._baseline import Baseline
 from trimtab.controller._cleanup import drop_weights_off_frontiers, others_at_work
 from trimtab.controller._history import History, is_only_looked_at, recipe_of
@@ -273,5 +274,10 @@ class TrialLoop:
             seconds = time.monotonic() - run.started_s
             self._store.fail_trial(self._lease, run.trial.id, run.attempt, reason, seconds)
             self._history.note(run.trial, TrialState.FAILED)
-            shown = describe(run.trial.recipe)
-            self._session.reporter.note(f"trial {number} ({shown}) failed: {reason}")
+            shown, command = describe(run.trial.recipe), self._replay_command(number)
+            self._session.reporter.note(
+                f"trial {number} ({shown}) failed: {one_line(reason)}; to see where: {command}"
+            )
+
+    def _replay_command(self, number: int) -> str:
+        return replay_command(self._session.study.name, number, self._store.url)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from trimtab.controller._runner import MAX_ATTEMPTS
+from trimtab.controller._runner import MAX_ATTEMPTS, check_room
 from trimtab.controller._session import Session
 from trimtab.controller._steps import Link, Rungs, Steps, costs_in_words
 from trimtab.forge import is_on_disk
@@ -137,7 +137,7 @@ class Underway:
     def _advance(self, run: Run) -> None:
         """Sends out the next missing step, waits for one that is being made, or finishes."""
         run.awaits = NOTHING
-        self._use(link.parent for link in run.links[1:])
+        self._use(link.rungs[0][1] for link in run.links[:-1] if link.look is None)
         missing = self._steps.missing(run.links[-1])
         if not missing:
             self._end(run, lambda: self._finish(run, []))
@@ -229,6 +229,7 @@ class Underway:
     def _failed(self, run: Run, failure: Failure) -> None:
         # Whoever wants to stop may have hit the job; that is not the trial's fault.
         self._session.tick()
+        check_room(failure)
         lost = self._lost_its_parent(run)
         if lost and run.restarts + 1 < MAX_ATTEMPTS:
             run.restarts += 1
@@ -261,8 +262,8 @@ def _starts(links: Sequence[Link]) -> list[str]:
     """Names what longer recipes may start from of what a whole recipe made.
 
     A ladder is not among it: most of its rungs are no one's start, and what is one is made again
-    from kept statistics.
+    from kept statistics. Nor is what was only looked at.
     """
     last = links[-1]
-    may_follow = registry.names()[-1] != last.step.strategy
+    may_follow = registry.names()[-1] != last.step.strategy and last.look is None
     return [last.rungs[0][1]] if may_follow and not registry.get(last.step.strategy).aims else []

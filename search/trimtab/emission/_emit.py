@@ -29,6 +29,16 @@ class Emission:
     point: PointRow
     certificate: Certificate
 
+    def __repr__(self) -> str:
+        from trimtab.notebook import emission_line
+
+        return emission_line(self)
+
+    def _repr_html_(self) -> str:
+        from trimtab.notebook import emission_html
+
+        return emission_html(self)
+
 
 def emit_checkpoint(
     store: Store,

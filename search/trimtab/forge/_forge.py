@@ -8,7 +8,7 @@ from typing import Any
 from trimtab.errors import InputError, TrimtabError
 from trimtab.forge._keys import model_key, statistics_key
 from trimtab.forge._rows import is_on_disk, measurement_name, new_artifact, stored_measurement
-from trimtab_storage import ArtifactFiles, ArtifactRow, Lease, Store
+from trimtab_storage import ArtifactRow, Lease, Store
 from trimtab_strategies import registry
 from trimtab_strategies.recipe import Step, from_plain
 from trimtab_workers.executors import Job
@@ -37,7 +37,7 @@ class Forge:
         lease: Lease | None = None,
     ) -> None:
         self.place, self.run = place, run
-        self._store, self._files = store, ArtifactFiles(store.artifact_root, "forge")
+        self._store, self._files = store, store.artifact_files("forge")
         self._data_fingerprint, self._lease = data_fingerprint, lease
 
     def ensure(self, key: str) -> ArtifactRow:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from trimtab_storage import ArtifactFiles, ArtifactRow, NewArtifact
+from trimtab_storage import ArtifactRow, Artifacts, NewArtifact
 from trimtab_workers.jobs import Measurement, Stored
 
 
@@ -15,7 +15,7 @@ def measurement_name(metric: str, data_fingerprint: str, split: str) -> str:
     return f"{metric} on {split} of {data_fingerprint}"
 
 
-def is_on_disk(row: ArtifactRow, files: ArtifactFiles) -> bool:
+def is_on_disk(row: ArtifactRow, files: Artifacts) -> bool:
     """Tells whether an artifact's files are there, sound, and just as recorded."""
     return row.path is not None and row.sha256 is not None and files.verify(row.key, row.sha256)
 

@@ -256,7 +256,12 @@ class Workers(Section):
         default="ray", description="`ray` for processes, also on a cluster; `inline` for none."
     )
     count: int = Field(default=1, ge=1, le=1024, description="Trials at a time, 1 to 1024.")
-    gpus_each: Number = Field(default=0.0, ge=0, le=64, description="GPUs of one trial.")
+    cpus_each: Number = Field(
+        default=1.0, ge=0, le=1024, description="CPUs of one trial on Ray; may be a fraction."
+    )
+    gpus_each: Number = Field(
+        default=0.0, ge=0, le=64, description="GPUs of one trial; may be a fraction."
+    )
     device: Device = Field(default="auto", description="auto takes a GPU where there is one.")
     trial_timeout: TrialTimeout = Field(
         default=DEFAULT_TRIAL_TIMEOUT,

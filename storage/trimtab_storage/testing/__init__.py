@@ -12,6 +12,7 @@ Needs pytest; let it rewrite the asserts by `pytest.register_assert_rewrite` in 
 from __future__ import annotations
 
 from trimtab_storage.testing._leases import LeaseContract
+from trimtab_storage.testing._places import REMOTE_PLACES, TestedPlace, emulated_s3
 from trimtab_storage.testing._points import PointContract
 from trimtab_storage.testing._records import RecordContract
 from trimtab_storage.testing._trials import TrialContract
@@ -26,10 +27,13 @@ from trimtab_storage.testing._values import (
 )
 
 __all__ = [
+    "REMOTE_PLACES",
     "ManualClock",
     "StoreContract",
+    "TestedPlace",
     "beaten",
     "complete",
+    "emulated_s3",
     "latency_of",
     "make_artifact",
     "make_point",

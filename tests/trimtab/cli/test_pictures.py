@@ -96,6 +96,18 @@ def test_the_command_has_no_password_in_it() -> None:
     assert replay_command("reviews", 3, secret) == "trimtab trials reviews --replay 3"
 
 
+def test_the_command_names_every_database_but_the_usual_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trimtab.cli._replay import replay_command
+
+    usual = f"sqlite:///{tmp_path}/trimtab.db"
+    assert replay_command("a", 3, usual) == f"trimtab trials a --replay 3 --db {usual}"
+    monkeypatch.chdir(tmp_path)
+    assert replay_command("a", 3, usual) == "trimtab trials a --replay 3"
+    assert replay_command("a", 3, "sqlite:///b c.db").endswith(" --db 'sqlite:///b c.db'")
+
+
 @pytest.fixture
 def last(finished_copy: Any, one_thread: None) -> Callable[[], Any]:
     """Gives the last trial of a real study."""

@@ -54,6 +54,9 @@ def test_the_best_third_of_what_was_looked_at_gets_all_rows(
     exempt = len(trials) - len(looked)
     assert 0 < exempt < 5, "recommended recipes get all rows at once"
     assert len(whole) == exempt + len(looked) // 3
+    for trial in trials:
+        words = "so far looked at with 25% of the training rows only"
+        assert trial.reason == (words if is_only_looked_at(trial) else None)
     went_on = [t for t in trials if looks_of(t) and not is_only_looked_at(t)]
     set_aside = [t for t in trials if is_only_looked_at(t)]
     assert len(went_on) == len(looked) // 3
@@ -67,6 +70,8 @@ def test_the_best_third_of_what_was_looked_at_gets_all_rows(
     assert owners.isdisjoint(trial.id for trial in set_aside), "a look is no point"
     assert owners.issuperset(trial.id for trial in went_on)
     assert all(point.n == 100 for point in points)
+    assert not [row for row in bench.store.kept_artifacts() if "look" in row.meta]
+    assert any("look" in row.meta for row in bench.store.artifacts())
     assert result.choice.feasible and bench.problems() == []
 
 

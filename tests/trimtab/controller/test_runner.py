@@ -7,6 +7,7 @@ import pytest
 
 from trimtab.controller._runner import MAX_ATTEMPTS, JobRunner
 from trimtab.errors import InputError, JobError
+from trimtab_storage import DiskFullError
 from trimtab_workers.executors import Failure, Outcome
 
 
@@ -54,6 +55,21 @@ def test_other_failures_are_not_tried_again(fake: Any, reason: Any) -> None:
     with pytest.raises(JobError, match=f"{reason}.*it is bad\nthe traceback"):
         JobRunner(executor, lambda: None).run(Job(), "thinking")
     assert len(executor.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("DiskFullError: nothing written, because the disk is full: make room", "nothing written"),
+        ("OSError: [Errno 28] No space left on device", r"the disk is full \(OSError: \[Errno 28"),
+    ],
+)
+def test_a_full_disk_is_said_and_the_same_command_goes_on(
+    fake: Any, message: str, said: str
+) -> None:
+    executor = fake(lambda job, nth: Failure("disk_full", message))
+    with pytest.raises(DiskFullError, match=f"^{said}.*make room; the same command goes on$"):
+        JobRunner(executor, lambda: None).run(Job(), "thinking")
 
 
 def test_tick_is_called_while_waiting_and_ends_the_wait(fake: Any, hang: object) -> None:

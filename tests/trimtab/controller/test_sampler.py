@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 import pytest
 
+from trimtab.controller import _quick_tpe, _sampler
 from trimtab.controller._sampler import (
     MOST_TOLD,
     N_STARTUP_TRIALS,
@@ -106,7 +107,7 @@ def test_proposals_leave_the_state_of_others_alone() -> None:
     assert list(warnings.filters) == filters
 
 
-class Spy(optuna.samplers.TPESampler):
+class Spy(_quick_tpe._Once):
     """Keeps what the sampler is shown."""
 
     seen: list[Any]
@@ -117,7 +118,7 @@ class Spy(optuna.samplers.TPESampler):
 
 
 def test_sampler_is_told_the_truth_about_every_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trimtab.controller._sampler.TPESampler", Spy)
+    monkeypatch.setattr("trimtab.controller._quick_tpe._Once", Spy)
     good, bad, failed, running = searched(1, 4, scores_of)
     history = [
         Told(good, RecipeScores(0.3, 0.01, -0.2)),
@@ -146,7 +147,7 @@ def test_sampler_is_told_of_the_frontier_and_the_newest_trials() -> None:
 
 
 def test_sampler_is_told_of_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trimtab.controller._sampler.TPESampler", Spy)
+    monkeypatch.setattr("trimtab.controller._quick_tpe._Once", Spy)
     monkeypatch.setattr("trimtab.controller._sampler.MOST_TOLD", 3)
     recipes = searched(1, 8, scores_of)
     history = [Told(recipe, scores_of(recipe)) for recipe in recipes]
@@ -155,6 +156,130 @@ def test_sampler_is_told_of_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch
     told = [set(trial.params.values()) for trial in Spy.seen]
     assert told == [set(recipes[place][0].choices_dict.values()) for place in (2, 6, 7)]
     assert proposed not in recipes, "what it is not told of is not tried again either"
+
+
+# What is done once only
+
+MANY = RecipeSpace({"fisher": {}, "acc": {}, "early_exit": {}}, 5000)
+DRAWN = ("cost alone", "a curve", "half over the limits")
+
+
+def drawn_history(kind: str, n: int) -> list[Told]:
+    """A history with all that there can be, from which nothing was proposed."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=n))
+    recipes = list(dict.fromkeys(MANY.draw(study.ask()) for _ in range(n)))
+    rng, told = random.Random(n), []
+    for recipe in [*MANY.anchors(), *recipes]:
+        cost = rng.uniform(0.2, 0.9)
+        drop = {"cost alone": 0.0, "a curve": 0.05 * (1 - cost) ** 2}.get(kind, rng.random())
+        violation = rng.uniform(-0.5, 0.5) if kind == DRAWN[2] else -0.1
+        told.append(Told(recipe, RecipeScores(cost, drop, violation)))
+    told[3], told[-1] = Told(told[3].recipe, None), Told(told[-1].recipe, None, is_running=True)
+    return told
+
+
+def told_by_hand(trials: Any, sampler: Any) -> optuna.Study:
+    """What Optuna's documentation says to do."""
+    study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
+    for trial in trials:
+        shown = {"params": trial.params, "distributions": trial.distributions}
+        scores = {"values": trial.values, "constraints": trial.constraints}
+        more = scores if trial.values else {"state": trial.state}
+        study.add_trial(optuna.trial.create_trial(**shown, **more))
+    return study
+
+
+def as_it_comes(patch: pytest.MonkeyPatch) -> None:
+    """Lets proposals be made by Optuna's own classes."""
+    patch.setattr(_sampler, "study_of", told_by_hand)
+    patch.setattr(_quick_tpe, "KNOWN", "4.")
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+@pytest.mark.parametrize("n", [4, 40, 150])
+def test_proposals_are_those_of_optuna_as_it_comes(
+    kind: str, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = drawn_history(kind, n)
+    numbers = range(n, n + 4)
+    quick = [propose(MANY, history, seed=2, number=number) for number in numbers]
+    as_it_comes(monkeypatch)
+    assert [propose(MANY, history, seed=2, number=number) for number in numbers] == quick
+
+
+def test_all_attempts_are_those_of_optuna_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = [
+        Told(recipe, RecipeScores(0.3 + 0.01 * place, 0.1 - 0.01 * place**0.5, place % 3 - 1.0))
+        for place, recipe in enumerate(3 * searched(0, 4, lambda recipe: None, SMALL))
+    ]
+    drawn: list[Recipe] = []
+    draw = SMALL.draw
+
+    def noted(trial: optuna.Trial) -> Recipe:
+        drawn.append(draw(trial))
+        return drawn[-1]
+
+    modelled: list[str] = []
+    model = _quick_tpe._Once._build_parzen_estimator
+
+    def counted(self: Any, study: Any, space: Any, *arguments: Any, **named: Any) -> Any:
+        modelled.extend(space)
+        return model(self, study, space, *arguments, **named)
+
+    monkeypatch.setattr(SMALL, "draw", noted)
+    monkeypatch.setattr(_quick_tpe._Once, "_build_parzen_estimator", counted)
+    assert propose(SMALL, history, seed=1, number=12) is None
+    assert len(modelled) == 2 * len(set(modelled)) > 0, "the good and the others, once each"
+    quick, drawn = drawn, []
+    as_it_comes(monkeypatch)
+    assert propose(SMALL, history, seed=1, number=12) is None
+    assert len(quick) == _sampler.TPE_ATTEMPTS + _sampler.RANDOM_ATTEMPTS
+    assert drawn == quick
+
+
+def test_proposal_does_not_depend_on_what_was_proposed_before() -> None:
+    history = drawn_history(DRAWN[2], 30)
+    first = [propose(MANY, history[:end], seed=3, number=end) for end in range(20, 40)]
+    _sampler._trial.cache_clear()
+    again = [propose(MANY, history[:end], seed=3, number=end) for end in reversed(range(20, 40))]
+    assert list(reversed(again)) == first
+
+
+def test_trials_are_made_and_sorted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from optuna.samplers._tpe import sampler as optunas
+
+    made, sortings = [], []
+    create, split = _sampler.create_trial, optunas._split_trials
+    monkeypatch.setattr(_sampler, "create_trial", lambda **n: made.append(n) or create(**n))
+    monkeypatch.setattr(optunas, "_split_trials", lambda *a: sortings.append(a) or split(*a))
+    history = drawn_history(DRAWN[1], 30)
+    _sampler._trial.cache_clear()
+    for number in (38, 39):
+        assert propose(MANY, history, seed=3, number=number) is not None
+        assert len(made) == len(history)
+        assert len(sortings) == number - 37
+    told = Told(history[-1].recipe, RecipeScores(0.4, 0.0, -0.1))
+    propose(MANY, [*history[:-1], told], seed=3, number=40)
+    assert len(made) == len(history) + 1, "one that ran has ended"
+
+
+def test_what_is_told_is_not_changed_by_a_study_that_was_told() -> None:
+    history = drawn_history(DRAWN[0], 9)
+    made = [_sampler._trial(MANY, t.recipe, t.scores, t.is_running) for t in history]
+    told = [trial for trial in made if trial is not None]
+    before = [repr(trial) for trial in told]
+    study = _quick_tpe.study_of(told, optuna.samplers.RandomSampler(seed=0))
+    study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
+    assert [trial.number for trial in study.trials] == list(range(len(told) + 1))
+    assert [repr(trial) for trial in told] == before
+
+
+def test_versions_of_optuna_that_are_not_known_are_used_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert type(_quick_tpe.estimator(0, 6)) is _quick_tpe._Once
+    monkeypatch.setattr("optuna.__version__", "5.1.0")
+    assert type(_quick_tpe.estimator(0, 6)) is optuna.samplers.TPESampler
 
 
 # What is known from elsewhere
@@ -211,7 +336,7 @@ def test_what_is_known_draws_the_search_from_the_first_trial_on() -> None:
 
 
 def test_own_results_count_and_not_those_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trimtab.controller._sampler.TPESampler", Spy)
+    monkeypatch.setattr("trimtab.controller._quick_tpe._Once", Spy)
     (recipe,) = drawn_recipes(1)
     (anchor,) = SPACE.anchors()
     elsewhere, own = RecipeScores(0.3, 0.01, -0.2), RecipeScores(0.4, 0.02, 0.1)

@@ -455,7 +455,7 @@ def test_there_are_no_more_workers_than_the_gpus_of_this_machine_are_enough_for(
 
 
 class Broken:
-    def __init__(self, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int, marks: object) -> None:
         raise RuntimeError("trimtab is not installed here")
 
     def watch(self, seen: int) -> None: ...

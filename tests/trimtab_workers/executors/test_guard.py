@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +27,25 @@ def context() -> WorkerContext:
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when …"), "oom_device"),
         (ValueError("CUBLAS_STATUS_ALLOC_FAILED"), "error"),
         (SystemExit(1), "error"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
+        (OSError(errno.EACCES, "Permission denied"), "error"),
+        (ValueError("I/O error: No space left on device (os error 28)"), "disk_full"),
     ],
 )
 def test_names_the_reason(error: BaseException, reason: str) -> None:
     assert failure_of(error).reason == reason
+
+
+def test_a_full_disk_is_seen_behind_what_was_made_of_it() -> None:
+    class Fills:
+        def run(self, context: WorkerContext) -> Any:
+            try:
+                raise OSError(errno.EDQUOT, "Disk quota exceeded")
+            except OSError as error:
+                raise RuntimeError("could not be written") from error
+
+    failure = run_guarded(1, Fills(), context()).failure
+    assert failure and (failure.reason, failure.message[:12]) == ("disk_full", "RuntimeError")
 
 
 def test_knows_what_torch_says_when_the_host_has_no_memory() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from trimtab_workers.executors._base import (
     Executor,
     ExecutorError,
@@ -36,7 +39,9 @@ def make_executor(
     gpus_each: float,
     device: str,
     address: str | None,
+    cpus_each: float = 1.0,
     threads: int | None = None,
+    shared: Sequence[str | Path] = (),
 ) -> Executor:
     """Makes an executor of the kind named; Ray is imported only when it is asked for.
 
@@ -46,7 +51,9 @@ def make_executor(
         gpus_each: GPUs that each Ray worker takes, may be a fraction; `inline` takes no notice.
         device: Handed to the jobs as it is: `auto`, `cpu`, `cuda`, …
         address: A Ray cluster (`auto`, `host:port`, `ray://host:port`) or None for an own one.
+        cpus_each: CPUs that each Ray worker takes; `inline` takes no notice.
         threads: Threads that each Ray worker computes with; None shares this machine's cores.
+        shared: Folders that every node of a cluster must see; `inline` takes no notice.
 
     Raises:
         ValueError: The kind is unknown, or a number is out of range.
@@ -60,6 +67,12 @@ def make_executor(
         from trimtab_workers.executors._ray import RayExecutor
 
         return RayExecutor(
-            count, gpus_each=gpus_each, device=device, address=address, threads=threads
+            count,
+            gpus_each=gpus_each,
+            cpus_each=cpus_each,
+            device=device,
+            address=address,
+            threads=threads,
+            shared=shared,
         )
     raise ValueError(f"executor must be one of {', '.join(KINDS)}, but got {kind!r}")

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
-Reason = Literal["error", "crashed", "timeout", "oom_host", "oom_device", "cancelled", "input"]
+Reason = Literal[
+    "error", "crashed", "timeout", "oom_host", "oom_device", "disk_full", "cancelled", "input"
+]
 
 
 class ExecutorError(RuntimeError):
@@ -20,7 +22,7 @@ class ExecutorError(RuntimeError):
 
 
 class ExecutorLostError(ExecutorError):
-    """The cluster that ran the jobs is gone; make a new executor to go on."""
+    """The cluster that ran the jobs is gone, and all that were out; go on with a new executor."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Failure:
 
     `error`: it raised. `input`: it raised a `WorkerInputError`, whose text is the message.
     `crashed`: its process died. `timeout`: it ran too long and was killed. `oom_host`,
-    `oom_device`: memory ran out. `cancelled`: the caller did not want it any more.
+    `oom_device`: memory ran out. `disk_full`: there was no room for its files. `cancelled`: the
+    caller did not want it any more.
     """
 
     reason: Reason
@@ -78,9 +81,10 @@ class Job(Protocol):
 class Executor(ABC):
     """Runs jobs, at most `slots` at once, and tells exactly once what became of each.
 
-    Results arrive in any order. Nothing is retried: a job whose process died has failed, and
-    trying again is the caller's decision. All methods belong to the thread that made the executor,
-    but for `progress`, which any thread may call.
+    Only an `ExecutorLostError` takes those with it that were out. Results arrive in any order.
+    Nothing is retried: a job whose process died has failed, and trying again is the caller's
+    decision. All methods belong to the thread that made the executor, but for `progress`, which
+    any thread may call.
     """
 
     slots: int

@@ -20,11 +20,14 @@ from typing import Any
 from trimtab_workers.executors._base import ExecutorError
 from trimtab_workers.executors._quiet_ray import ray
 
+_log = logging.getLogger(__name__)
+
 _CHECK_EVERY_S = 2.0
 _KNOCK_S = 10.0
 _CONNECT_TIMEOUT_S = 1.0
 # A head of our own is not restarted by anybody. A cluster's may be, and Ray ends this process
-# after 60 s without one, so our own word has to come well before.
+# after 60 s without one, or what this says, so our own word has to come well before.
+_RAYS_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
 _OWN_PATIENCE_S = 2.0
 _CLUSTER_PATIENCE_S = 30.0
 
@@ -53,7 +56,7 @@ class Cluster:
         if self._opened:
             _init(address, n_cpus)
         self._servers = _server_addresses(address)
-        self._patience_s = _OWN_PATIENCE_S if self.embedded else _CLUSTER_PATIENCE_S
+        self._patience_s = _OWN_PATIENCE_S if self.embedded else _cluster_patience_s()
         self._last_check = time.monotonic()
         self._silent_since: float | None = None
 
@@ -96,6 +99,11 @@ class Cluster:
             ray.shutdown()
 
 
+def _cluster_patience_s() -> float:
+    rays = os.environ.get(_RAYS_PATIENCE, "")
+    return int(rays) / 2 if rays.isdecimal() else _CLUSTER_PATIENCE_S
+
+
 def _init(address: str | None, n_cpus: float) -> None:
     common: dict[str, Any] = {
         "namespace": f"trimtab-{uuid.uuid4().hex[:12]}",
@@ -110,7 +118,13 @@ def _init(address: str | None, n_cpus: float) -> None:
                 ray.init(address=address, **common)
                 return
             ray.init(address="local", num_cpus=math.ceil(n_cpus), include_dashboard=False, **common)
-        except (ImportError, OSError, RuntimeError, ValueError) as error:
+        except (
+            ImportError,
+            OSError,
+            RuntimeError,
+            ValueError,
+            ray.exceptions.AuthenticationError,
+        ) as error:
             raise ExecutorError(_cannot_start(address, error)) from error
 
 
@@ -121,9 +135,28 @@ def _knock(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if colon and "/" not in host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+        _show_token(address)
+
+
+def _show_token(address: str) -> None:
+    """Asks the head for anything: `ray.init` tries a wrong token for 20 s, and does not name it."""
+    client = getattr(importlib.import_module("ray._raylet"), "GcsClient", None)
+    try:
+        # Not of Ray's public face; where it is gone or changed, `ray.init` finds out.
+        if client is not None:
+            client(address=address)
+    except ray.exceptions.AuthenticationError:
+        raise
+    except Exception as error:
+        _log.debug("asking the head at %s: %s", address, error)
 
 
 def _cannot_start(address: str | None, error: Exception) -> str:
+    if isinstance(error, ray.exceptions.AuthenticationError):
+        return (
+            f"the Ray cluster at {address!r} has another authentication token than this machine: "
+            "copy its ~/.ray/auth_token here, or name a file that has it in RAY_AUTH_TOKEN_PATH"
+        )
     said = str(error).strip().splitlines()
     cause = said[0] if said else type(error).__name__
     if address is None:

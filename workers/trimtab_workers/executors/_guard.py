@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import sys
 import traceback
@@ -11,6 +12,7 @@ from trimtab_workers.executors._base import Failure, Job, Outcome, Reason, Worke
 
 # torch raises a bare RuntimeError for these; the words are those of its allocators.
 _HOST_MEMORY_WORDS = ("DefaultCPUAllocator",)
+_DISK_WORDS = "No space left on device"  # of the library that writes weights, in Rust
 _DEVICE_MEMORY_WORDS = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -55,10 +57,22 @@ def _reason_of(error: BaseException) -> Reason:
         return "oom_device"
     if isinstance(error, MemoryError):
         return "oom_host"
+    if _is_disk_full(error):
+        return "disk_full"
     text = str(error) if isinstance(error, RuntimeError) else ""
     if any(words in text for words in _DEVICE_MEMORY_WORDS):
         return "oom_device"
     return "oom_host" if any(words in text for words in _HOST_MEMORY_WORDS) else "error"
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Tells whether there was no room for a file, whatever was made of that on the way up."""
+    while error is not None:
+        is_system = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if is_system or _DISK_WORDS in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _free_memory() -> None:

@@ -7,6 +7,9 @@ import logging
 import os
 import time
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from trimtab_workers.executors._base import (
@@ -21,6 +24,7 @@ from trimtab_workers.executors._base import (
 from trimtab_workers.executors._cluster import Cluster
 from trimtab_workers.executors._quiet_ray import ray
 from trimtab_workers.executors._seat import Entry, Seat, transport_failure
+from trimtab_workers.executors._shared import mark_all
 
 _log = logging.getLogger(__name__)
 
@@ -34,15 +38,18 @@ _LAST_WORD_S = 5.0  # how long the outcome of a dead worker's job may take to ar
 class RayExecutor(Executor):
     """A pool of worker processes, each with one job at a time.
 
-    A worker that dies costs the job it ran and is replaced. Without `address` Ray is started here
-    for this executor alone, with as many logical CPUs as the workers ask for; with one, the
-    cluster there is joined, and trimtab must be installed on its nodes in the same version. A
-    connection that the caller has already is used, and left open by `close`.
+    A worker that dies costs the job it ran and is replaced; so do those of a node of a cluster, on
+    nodes that have room, now or when they join. Without `address` Ray is started here for this
+    executor alone, with as many logical CPUs as the workers ask for; with one, the cluster there
+    is joined, and trimtab must be installed on its nodes in the same version. A connection that
+    the caller has already is used, and left open by `close`.
 
     When an embedded Ray loses its head process, running jobs are `crashed`, Ray is started again
-    and the queue goes on. When a cluster's is gone for 30 s, running and queued jobs are `crashed`
-    and every later call raises `ExecutorLostError`. Both need `wait` to be called: Ray ends a
-    process that has been without a head for 60 s.
+    and the queue goes on. When a cluster's is back within 30 s and knows what it knew (Ray's
+    fault tolerance of the head), nothing is lost. Else `wait` and every later call raise
+    `ExecutorLostError`: all jobs that were out are lost with it, and no outcome blames them. Both
+    need `wait` to be called: Ray ends a process that has been without a head for 60 s. Another
+    number in RAY_gcs_rpc_server_reconnect_timeout_s changes this, and to its half the 30 s.
 
     Args:
         count: How many workers.
@@ -52,6 +59,9 @@ class RayExecutor(Executor):
         address: `auto`, `host:port`, `ray://host:port` or None.
         threads: Threads that each worker computes with. None gives each an equal share of this
             machine's cores, or on a cluster `cpus_each`.
+        shared: Folders that every worker on a cluster must see as this machine does, where jobs
+            leave files for each other. One that does not makes `wait` raise an `ExecutorError`
+            that names its node. Without `address` nothing is looked at.
 
     Raises:
         ValueError: A number is out of range.
@@ -67,8 +77,10 @@ class RayExecutor(Executor):
         device: str = "auto",
         address: str | None = None,
         threads: int | None = None,
+        shared: Sequence[str | Path] = (),
     ) -> None:
         _check_numbers(count, gpus_each, cpus_each, threads)
+        self._marks = () if address is None else mark_all(shared)
         self._address, self._device = address, device
         self._needs = {"num_cpus": cpus_each, "num_gpus": gpus_each}
         self._threads = threads or _share_of_threads(count, cpus_each, address)
@@ -101,6 +113,8 @@ class RayExecutor(Executor):
                 self._pause(min(left, self._until_deadline(), _TICK_S))
         except ConnectionError:  # from the Ray client; elsewhere silence is how we know
             self._mourn()
+        if not self._outcomes:
+            self._check_usable()
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
@@ -165,7 +179,10 @@ class RayExecutor(Executor):
     def _hire(self) -> None:
         """Brings the pool to its size."""
         while len(self._seats) < self.slots:
-            self._seats.append(Seat.open(self._needs, self._device, self._threads))
+            self._seats.append(self._new_seat())
+
+    def _new_seat(self) -> Seat:
+        return Seat.open(self._needs, self._device, self._threads, self._marks)
 
     def _look_after(self) -> None:
         """Does everything that is due, without blocking."""
@@ -198,10 +215,15 @@ class RayExecutor(Executor):
         assert entry is not None
         try:
             # The copy can be written to, and frees Ray's own, which lies in shared memory.
-            self._outcomes.append(copy.deepcopy(ray.get(seat.result)))
+            outcome = copy.deepcopy(ray.get(seat.result))
+            if outcome.failure is not None:
+                outcome = replace(outcome, failure=seat.located(outcome.failure))
+            self._outcomes.append(outcome)
         except (ray.exceptions.RayTaskError, ray.exceptions.RaySystemError) as error:
             self._fail(entry.ticket, transport_failure(error))
         except ray.exceptions.RayError as error:
+            if not self._cluster.answers():
+                return  # died with Ray itself, or so it seems
             self._fail(entry.ticket, seat.obituary(error))
             self._dismiss(seat)
         except Exception as error:  # whatever unpickling or copying the value raises
@@ -215,6 +237,7 @@ class RayExecutor(Executor):
         try:
             seat.hear(ray.get(seat.watch), self._here)
             self._stillbirths = 0
+            self._check_sight(seat)
         except ray.exceptions.RayError as error:
             if not self._cluster.answers():
                 return  # died with Ray itself, or so it seems
@@ -222,6 +245,8 @@ class RayExecutor(Executor):
                 self._count_stillbirth(error)
             elif seat.entry is not None and ray.wait([seat.result], timeout=_LAST_WORD_S)[0]:
                 self._collect(seat)
+                if seat.entry is not None:
+                    return  # Ray itself went meanwhile
             elif seat.entry is not None:
                 self._fail(seat.entry.ticket, seat.obituary(error))
             self._dismiss(seat)
@@ -263,6 +288,17 @@ class RayExecutor(Executor):
         if self._stillbirths >= _STILLBIRTHS:
             raise ExecutorError(f"workers die while they start, {_STILLBIRTHS} in a row: {error}")
 
+    def _check_sight(self, seat: Seat) -> None:
+        news = seat.news
+        if news is None or not news.unseen:
+            return
+        self._dismiss(seat)
+        raise ExecutorError(
+            f"{news.unseen[0]} must be a folder that every node of the Ray cluster sees at this "
+            f"path, but node {news.host} does not: keep it on storage that all nodes mount, or "
+            "take that node out of the cluster"
+        )
+
     def _check_births(self) -> None:
         late = [s for s in self._seats if s.news is None and _age(s) > _START_PATIENCE_S]
         if not late or self._warned:
@@ -280,17 +316,17 @@ class RayExecutor(Executor):
 
     def _mourn(self) -> None:
         """Deals with the loss of Ray's head: a new one if it was ours, else the end."""
-        failure = Failure("crashed", "Ray's head process was lost while the job ran")
-        for entry in self._abandon():
-            self._fail(entry.ticket, failure)
+        entries = self._abandon()
         self._lost = True
-        if self._cluster.embedded:
-            self._cluster.close()
-            self._connect()
-            self._lost = False
+        if not self._cluster.embedded:
+            self._queue.clear()
             return
-        while self._queue:
-            self._fail(self._queue.popleft().ticket, failure)
+        failure = Failure("crashed", "Ray's head process was lost while the job ran")
+        for entry in entries:
+            self._fail(entry.ticket, failure)
+        self._cluster.close()
+        self._connect()
+        self._lost = False
 
     def _abandon(self) -> list[Entry]:
         """Kills all workers and gives the jobs that they ran."""
@@ -306,7 +342,7 @@ class RayExecutor(Executor):
         if self._lost:
             raise ExecutorLostError(
                 f"the Ray cluster at {self._address or 'this machine'} does not answer any more; "
-                "make a new executor when it is back"
+                "start again when it is back"
             )
 
     def _is_busy(self) -> bool:

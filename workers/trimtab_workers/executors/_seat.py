@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import psutil
 from trimtab_workers.executors._base import Failure, Job, Progress
 from trimtab_workers.executors._guard import one_line, summary_of
 from trimtab_workers.executors._quiet_ray import ray
+from trimtab_workers.executors._shared import Mark
 from trimtab_workers.executors._worker import News, Worker
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -48,9 +49,11 @@ class Seat:
     deadline: float | None = None
 
     @classmethod
-    def open(cls, options: Mapping[str, Any], device: str, threads: int) -> Seat:
+    def open(
+        cls, options: Mapping[str, Any], device: str, threads: int, marks: Sequence[Mark]
+    ) -> Seat:
         """Asks Ray for one more worker; it comes up by and by."""
-        actor = _ACTOR.options(**options).remote(device, threads)
+        actor = _ACTOR.options(**options).remote(device, threads, marks)
         return cls(actor, actor.watch.remote(-1))
 
     @property
@@ -106,12 +109,31 @@ class Seat:
             return Failure(
                 "oom_host", f"the machine ran out of memory: {one_line(str(error))}", detail
             )
-        pid = "" if self.news is None else f" (process {self.news.pid})"
+        pid = "" if self.news is None else f" (process {self.news.pid}{self._elsewhere})"
+        lost = ", the loss of its node" if self._elsewhere else ""
         message = (
-            f"the worker{pid} died while it ran the job; the usual causes are kill -9, "
+            f"the worker{pid} died while it ran the job; the usual causes are kill -9{lost}, "
             "the system's out-of-memory killer and a fault in native code"
         )
         return Failure("crashed", message, detail)
+
+    def located(self, failure: Failure) -> Failure:
+        """Adds where it was to what another node may see otherwise than this one: files."""
+        is_about_files = failure.reason == "input" or "No such file" in failure.message
+        if not is_about_files or not self._elsewhere:
+            return failure
+        where = (
+            f"(seen{self._elsewhere}; on a cluster, models, data and the folder beside the "
+            "database must be at paths that every node sees)"
+        )
+        return replace(failure, message=f"{failure.message} {where}")
+
+    @property
+    def _elsewhere(self) -> str:
+        """Names the worker's node, if it is not this one."""
+        if self.process is not None or self.news is None:
+            return ""
+        return f" on node {self.news.host}"
 
     def log_tail(self) -> str:
         """Gives the end of what the process wrote to its error stream, if it can be read here."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trimtab_workers.executors._base import Job, Outcome, Progress, WorkerContext
 from trimtab_workers.executors._guard import run_guarded
+from trimtab_workers.executors._shared import Mark
 
 # Read when a numerical library is first loaded. Workers start without one of their own.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -24,6 +26,8 @@ class News:
     version: int
     pid: int
     node_id: str
+    host: str  # the node's address
+    unseen: tuple[str, ...]  # folders that should be shared, and are not here
     log: str  # the file that the process writes its errors to
     ticket: int | None
     progress: Progress | None
@@ -35,12 +39,14 @@ class Worker:
     Args:
         device: Handed to the jobs as it is.
         threads: How many threads the numerical libraries of this process may use.
+        marks: Folders that must be the same here as on the driver's machine.
     """
 
-    def __init__(self, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int, marks: Sequence[Mark] = ()) -> None:
         for name in _THREAD_VARIABLES:
             os.environ[name] = str(threads)
         self._context = WorkerContext(device=device, report=self._report)
+        self._unseen = tuple(mark.folder for mark in marks if not mark.is_seen())
         self._changed = threading.Condition()
         self._version = 0
         self._ticket: int | None = None
@@ -65,7 +71,14 @@ class Worker:
         with self._changed:
             self._changed.wait_for(lambda: self._version > seen)
             return News(
-                self._version, os.getpid(), _node_id(), _log_path(), self._ticket, self._progress
+                version=self._version,
+                pid=os.getpid(),
+                node_id=_node_id(),
+                host=_host(),
+                unseen=self._unseen,
+                log=_log_path(),
+                ticket=self._ticket,
+                progress=self._progress,
             )
 
     def _report(self, stage: str, done: int, total: int) -> None:
@@ -82,6 +95,12 @@ def _node_id() -> str:
     import ray
 
     return str(ray.get_runtime_context().get_node_id())
+
+
+def _host() -> str:
+    import ray
+
+    return str(ray.util.get_node_ip_address())
 
 
 def _log_path() -> str:

@@ -37,6 +37,46 @@ def say(*words):
     os.write(descriptor, line)
     os.close(descriptor)
 
+def suffer(folder, recipe):
+    # Recipes take the fates of a file in the order in which they first run.
+    with open(os.path.join(folder, "fates")) as file:
+        fates = file.read().split()
+    for number, fate in enumerate(fates):
+        try:
+            with open(os.path.join(folder, f"{number}"), "x") as file:
+                file.write(recipe)
+        except FileExistsError:
+            with open(os.path.join(folder, f"{number}")) as file:
+                if file.read() != recipe:
+                    continue
+        say("fate", fate, recipe, time.time())
+        return FATES[fate]()
+
+def eat_memory():
+    import resource
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, before[1]))
+    try:
+        eaten = []
+        while True:
+            eaten.append(bytearray(2**24))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+def eat_device():
+    import torch
+    kept = torch.ones(2**23)
+    raise torch.OutOfMemoryError(f"CUDA out of memory beside {kept.nbytes} bytes")
+
+def die():
+    import ctypes, faulthandler
+    faulthandler.disable()
+    ctypes.string_at(0)
+
+FATES = {"well": int, "host": eat_memory, "device": eat_device, "dies": die}
+
 def log_jobs(module):
     def logged(kind):
         run = kind.run
@@ -44,6 +84,8 @@ def log_jobs(module):
             what = self.key if kind.__name__ == "StatisticsJob" else dict(self.choices)
             say("start", kind.__name__, what, os.getpid())
             time.sleep(PAUSE)
+            if kind.__name__ == "LadderJob" and "FAULT_FATES" in os.environ:
+                suffer(os.environ["FAULT_FATES"], json.dumps(what, sort_keys=True))
             value = run(self, context)
             time.sleep(PAUSE)
             say("end", kind.__name__, what, os.getpid())
@@ -297,10 +339,8 @@ def name_of(choices: dict[str, Any]) -> str:
     return json.dumps(choices, sort_keys=True)
 
 
-@pytest.fixture(scope="session")
-def fault_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model and toy sentences for all labs, and the plug-in."""
-    folder = tmp_path_factory.mktemp("faults")
+def write_files(folder: Path) -> Path:
+    """Writes a tiny model, toy sentences and the plug-in; gives the folder that they are in."""
     write_template("starter", folder / "starter.yaml")
     for name, rows in (("train", TRAIN_ROWS), ("dev", VALIDATION_ROWS)):
         file = folder / "starter" / f"{name}.tsv"
@@ -308,6 +348,12 @@ def fault_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "starter" / "plug-in").mkdir()
     (folder / "starter" / "plug-in" / "sitecustomize.py").write_text(PLUG_IN)
     return folder / "starter"
+
+
+@pytest.fixture(scope="session")
+def fault_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of all labs."""
+    return write_files(tmp_path_factory.mktemp("faults"))
 
 
 @pytest.fixture
@@ -331,10 +377,23 @@ def acknowledged(lab: Lab) -> Acknowledged:
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory, fault_files: Path) -> list[Any]:
-    """The recipes of the spec as it is, run by one worker without any interruption."""
-    whole = Lab(tmp_path_factory.mktemp("whole"), fault_files)
-    whole.write_spec()
-    assert whole.run_here() == 0
-    assert whole.problems() == []
+def whole(tmp_path_factory: pytest.TempPathFactory, fault_files: Path) -> Lab:
+    """The study of the spec as it is, run by one worker without any interruption."""
+    made = Lab(tmp_path_factory.mktemp("whole"), fault_files)
+    made.write_spec()
+    assert made.run_here() == 0
+    assert made.problems() == []
+    return made
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(whole: Lab) -> list[Any]:
+    """The recipes of that study."""
     return [trial.recipe for trial in whole.trials()]
+
+
+@pytest.fixture(scope="session")
+def size() -> Callable[[int, int], int]:
+    """Chooses between the size for every run of the tests and that of `make chaos`."""
+    is_chaos = os.environ.get("TRIMTAB_CHAOS") == "1"
+    return lambda ci, full: full if is_chaos else ci
