@@ -133,12 +133,17 @@ def complete(
 
 
 def extend(
-    connection: Connection, lease: Lease, trial_id: int, seconds: float, result: Json | None
+    connection: Connection,
+    lease: Lease,
+    trial_id: int,
+    seconds: float,
+    result: Json | None,
+    now: str,
 ) -> None:
-    """Adds the time of further work to a complete trial, and what came of it."""
+    """Adds the time of further work to a complete trial, and what came of it, which ends it now."""
     values: dict[str, Any] = {"seconds": func.coalesce(trial.c.seconds, 0.0) + seconds}
     if result is not None:
-        values |= {"result": result, "reason": result.get(REASON)}
+        values |= {"result": result, "reason": result.get(REASON), "finished_at": now}
     done = connection.execute(
         _of(lease, trial_id).where(trial.c.state == TrialState.COMPLETE.value).values(values)
     )

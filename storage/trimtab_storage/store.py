@@ -246,7 +246,7 @@ class Store(Reader):
             TrialStateError: The trial is not complete.
         """
         with self._holding(lease) as connection:
-            _trials.extend(connection, lease, trial_id, seconds, result)
+            _trials.extend(connection, lease, trial_id, seconds, result, self._now())
             ids, shared = self._insert(connection, lease, trial_id, points, artifacts)
             if result is not None:
                 _trials.count_shared(connection, trial_id, shared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trimtab.controller._ranking import Looked
+from trimtab.controller._ranking import Looked, Setting
 from trimtab.controller._sampler import Told
 from trimtab.controller._steps import CONSTRAINT, without_constraint
 from trimtab.selection import Limits, recipe_scores
@@ -21,7 +21,7 @@ class History:
     """All trials of a study as the sampler sees them, read once and then kept up to date.
 
     ``looks`` are what was seen of trials with few rows, in order; ``looked_at`` the trials of which
-    there is nothing else.
+    there is nothing else, and ``given_up`` those of them that failed with more.
 
     Only the controller that holds the lease writes trials, so that it need not read them again:
     it says what became of each. Points are read as they come, each once. So a proposal costs the
@@ -35,9 +35,10 @@ class History:
         self._numbers: dict[Recipe, int] = {}
         self._complete: set[int] = set()
         self.n_ended = 0
-        self._points: dict[Recipe, list[PointRow]] = {}
+        self._points: dict[Recipe, list[Setting]] = {}
         self.looks: dict[int, tuple[Looked, ...]] = {}
         self.looked_at: dict[int, TrialRow] = {}
+        self.given_up: set[int] = set()
         self._seen_id = 0
         for row in store.trials(study_id):
             self.note(row, row.state)
@@ -68,13 +69,16 @@ class History:
         self.looked_at.pop(row.number, None)
         if is_only_looked_at(row):
             self.looked_at[row.number] = row
+        if (row.result or {}).get("given_up"):
+            self.given_up.add(row.number)
 
     def told(self) -> list[Told]:
         """Gives all trials by number."""
         new = self._store.points(self._study_id, after_id=self._seen_id)
         self._seen_id = new[-1].id if new else self._seen_id
         for recipe, points in by_recipe(new).items():
-            self._points.setdefault(recipe, []).extend(points)
+            # Without their recipes, knobs and names, which a long search would not have room for.
+            self._points.setdefault(recipe, []).extend(map(Setting.of, points))
             if recipe in self._numbers:
                 self._score(self._numbers[recipe])
         front = self._on_frontier()

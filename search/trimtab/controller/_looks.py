@@ -48,16 +48,14 @@ class Looks:
         n_rows = baseline.measurement.n
         self._looks = [Look(share, rows_of(share, n_rows)) for share in shares]
         self._dense: dict[int, float] = {}
-        self._given_up: set[int] = set()
 
     def prepare(self) -> None:
         """Measures the dense model on the rows that looks are judged on; nothing else may run."""
         for look in self._looks:
             self._dense[look.n_rows] = self._dense_metric(look).metric
 
-    def links(self, trial: TrialRow, costs: Costs) -> tuple[Link, ...]:
+    def links(self, recipe: Recipe, costs: Costs) -> tuple[Link, ...]:
         """Gives the steps of a trial that starts: those of its first look, or all in full."""
-        recipe = recipe_of(trial)
         whole = self._steps.links(recipe, costs)
         to_train = any(trains(link.step) and self._steps.missing(link) for link in whole)
         if not self._looks or recipe in self._exempt or not to_train:
@@ -65,18 +63,24 @@ class Looks:
         return self._steps.links(recipe, costs, self._looks[0])
 
     def next_run(self, running: Sequence[Run], costs: Costs, *, is_last: bool) -> Run | None:
-        """Gives the trial that has earned more rows; the largest shares come first."""
-        busy = {run.trial.number for run in running} | self._given_up
-        for place in reversed(range(len(self._looks))):
-            number = self._next_from(self._looks[place].share, busy, is_last)
+        """Gives the trial that has earned more rows; the largest shares come first.
+
+        Shares that the spec no longer names count too, or their trials would be left behind.
+        """
+        busy = {run.trial.number for run in running} | self._history.given_up
+        last = {self._history.looks[number][-1].share for number in self._history.looked_at}
+        for share in sorted(last, reverse=True):
+            number = self._next_from(share, busy, is_last)
             if number is not None:
-                further = [*self._looks[place + 1 :], None][0]
+                further = next((look for look in self._looks if look.share > share), None)
                 return self._go_on(self._history.looked_at[number], costs, further)
         return None
 
-    def give_up(self, run: Run) -> None:
-        """Takes down that a trial cannot go on, so that it is not tried for ever."""
-        self._given_up.add(run.trial.number)
+    def given_up(self, run: Run, reason: str) -> dict[str, Any]:
+        """Gives the result of a trial that failed with more rows: it is not tried for ever."""
+        share = _in_words(run.links[-1].look)
+        said = f"failed with {share} training rows: {reason}"
+        return {**(run.trial.result or {}), "given_up": True, "reason": said}
 
     def result(self, run: Run, results: Sequence[RungResult], n_points: int) -> dict[str, Any]:
         """Gives what is recorded as a trial's result, with all looks that there were."""
@@ -96,8 +100,8 @@ class Looks:
         return next_to_go_on(here, gone_on, self._limits, is_last=is_last)
 
     def _go_on(self, trial: TrialRow, costs: Costs, further: Look | None) -> Run:
-        share = "all" if further is None else f"{100 * further.share:.3g}% of the"
-        self._session.reporter.note(f"trial {trial.number} goes on with {share} training rows")
+        said = f"trial {trial.number} goes on with {_in_words(further)} training rows"
+        self._session.reporter.note(said)
         links = self._steps.links(recipe_of(trial), costs, further)
         return Run(trial, trial.attempts, links, is_extension=True)
 
@@ -127,3 +131,7 @@ class Looks:
         measured: Measurement = session.runner.run(job, "measuring the baseline for looks")
         session.store.record_artifact(session.lease, with_measurement(row, name, measured))
         return measured
+
+
+def _in_words(look: Look | None) -> str:
+    return "all" if look is None else f"{100 * look.share:.3g}% of the"

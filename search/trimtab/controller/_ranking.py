@@ -9,21 +9,22 @@ by what they lack to be within the limits, then by how often they are beaten in 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trimtab.progress import Pair, front_of, share_of
-from trimtab.selection import Limits, RecipeScores, recipe_scores
+from trimtab.selection import Limits, Measured, RecipeScores, recipe_scores
 
 KEEP = 1 / 3
 LEAST_ROWS = 200
 """A look is judged on no fewer rows than these, if there are as many: else luck would decide."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting of a model that was looked at, as selection sees points."""
+    """One setting of a model as selection sees it, and nothing else."""
 
     drop: float
     flops: float
@@ -31,6 +32,13 @@ class Setting:
     metric: float = math.nan
     latency: Mapping[str, Any] | None = None
     id: int = 0
+
+    @classmethod
+    def of(cls, point: Measured) -> Setting:
+        """Takes what selection looks at from a point."""
+        return cls(
+            point.drop, point.flops, point.flops_ratio, point.metric, point.latency, point.id
+        )
 
 
 @dataclass(frozen=True)
@@ -103,18 +111,17 @@ def ranked(looked: Mapping[int, Looked], limits: Limits) -> list[int]:
 
 
 def _places(pairs: Mapping[int, Pair]) -> dict[int, int]:
-    """Gives each the number of the frontier it is on, once those before it are taken away."""
-    left, places = dict(pairs), dict[int, int]()
-    while left:
-        front = [n for n, own in left.items() if not any(_beats(p, own) for p in left.values())]
-        places.update(dict.fromkeys(front, len(set(places.values()))))
-        for number in front:
-            del left[number]
-    return places
+    """Gives each the number of the frontier it is on, once those before it are taken away.
 
-
-def _beats(one: Pair, other: Pair) -> bool:
-    return one != other and one[0] <= other[0] and one[1] <= other[1]
+    Taken by their first number, a frontier beats what comes if the last it took has a second
+    number as small: so these last ones, which rise from frontier to frontier, are all to look at.
+    """
+    lasts: list[float] = []
+    place_of: dict[Pair, int] = {}
+    for pair in sorted(set(pairs.values())):
+        place_of[pair] = place = bisect_right(lasts, pair[1])
+        lasts[place : place + 1] = [pair[1]]
+    return {number: place_of[pair] for number, pair in pairs.items()}
 
 
 def _gains(looked: Mapping[int, Looked], max_drop: float | None) -> dict[int, float]:
@@ -122,12 +129,13 @@ def _gains(looked: Mapping[int, Looked], max_drop: float | None) -> dict[int, fl
     if max_drop is None:
         return dict.fromkeys(looked, 0.0)
     pairs = {number: [_pair(s) for s in each.settings] for number, each in looked.items()}
-    fronts = {
-        number: front_of([p for other, own in pairs.items() if other != number for p in own])
-        for number in looked
-    }
-    whole = share_of([pair for own in pairs.values() for pair in own], max_drop)
-    return {number: whole - share_of(front, max_drop) for number, front in fronts.items()}
+    front = set(front_of([pair for own in pairs.values() for pair in own]))
+    whole, gains = share_of(front, max_drop), dict.fromkeys(looked, 0.0)
+    # Nothing is lost without those that have no part in the frontier, which are nearly all.
+    for number in [n for n, own in pairs.items() if not front.isdisjoint(own)]:
+        others = [pair for other, own in pairs.items() if other != number for pair in own]
+        gains[number] = whole - share_of(front_of(others), max_drop)
+    return gains
 
 
 def _pair(setting: Setting) -> Pair:

@@ -8,7 +8,7 @@ from typing import Any
 
 from trimtab.controller._report import RunningJob
 from trimtab.errors import InputError, JobError
-from trimtab_storage import DiskFullError
+from trimtab_storage import ArtifactError, DiskFullError
 from trimtab_workers.executors import Executor, Failure, Job, Progress
 
 MAX_ATTEMPTS = 3
@@ -16,11 +16,15 @@ POLL_S = 0.5
 
 
 def check_room(failure: Failure) -> None:
-    """Ends the run where a job had no room for its files: the next one would have none either.
+    """Ends the run where a job's files had no room or no place: the next one's would have none.
 
     Raises:
-        DiskFullError: that trial is not to blame, and waits for the same command to go on.
+        DiskFullError: there is no room; no trial is to blame, and the same command goes on.
+        ArtifactError: the place could not be read or written; likewise.
     """
+    if failure.reason == "storage":
+        said = failure.message.partition(": ")[2] or failure.message
+        raise ArtifactError(f"{said}; the same command goes on")
     if failure.reason == "disk_full":
         said = failure.message.removeprefix("DiskFullError: ")
         full = said if "the disk is full" in said else f"the disk is full ({said}): make room"

@@ -27,6 +27,7 @@ from trimtab.spec import Spec, changed_fields
 from trimtab_storage import (
     Artifacts,
     Lease,
+    LeaseHeldError,
     LeaseLostError,
     PointRow,
     Store,
@@ -184,20 +185,29 @@ def _await_sign_of_life(study: StudyRow, store: Store, reporter: Reporter, stop:
     """Gives the holder of a lease that has run out the time to renew it, unless it is dead.
 
     When the clock was set, or the machine slept, every lease seems to have run out until then.
+
+    Raises:
+        LeaseHeldError: if it does renew it.
     """
     owner = study.lease_owner
     if owner is None or not store.has_run_out(study) or is_dead(owner):
         return
     wait_s = 2 * LEASE_TTL_S / RENEWALS_PER_TTL
-    reporter.note(f"{owner} holds the study, but is late; looking for {wait_s:.0f} s if it lives")
-    until, seen = time.monotonic() + wait_s, (owner, study.lease_expires)
+    reporter.note(
+        f"another process holds study {study.name!r}, but is late; looking for {wait_s:.0f} s "
+        "whether it lives"
+    )
+    until, seen = time.monotonic() + wait_s, study.lease_expires
     while time.monotonic() < until:
         if stop():
             raise _stopped(study.name)
         time.sleep(min(0.2, wait_s / 10))
         now = store.study(study.name)
-        if now is None or (now.lease_owner, now.lease_expires) != seen:
+        if now is None or now.lease_owner != owner:
             return
+        if now.lease_expires is not None and now.lease_expires != seen:
+            # By our clock it may have run out again at once: the holder's is another.
+            raise LeaseHeldError(owner, now.lease_expires)
 
 
 def _stopped(name: str) -> InterruptedStudyError:

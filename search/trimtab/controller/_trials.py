@@ -127,7 +127,7 @@ class TrialLoop:
             return None if self._underway.runs else self._going_on(is_last=True)
         attempt = self._store.start_trial(self._lease, trial.id)
         self._history.note(trial, TrialState.RUNNING)
-        return Run(trial, attempt, self._looks.links(trial, ladder(self._budget)))
+        return Run(trial, attempt, self._looks.links(recipe_of(trial), ladder(self._budget)))
 
     def _going_on(self, *, is_last: bool) -> Run | None:
         if self._session.remaining_s <= 0:
@@ -161,10 +161,15 @@ class TrialLoop:
             recipe = propose(self._space, so_far, seed=seed, number=number, known=self._known)
             if recipe is None:
                 return None
-            if not self._underway.is_hopeless(self._steps.links(recipe, ladder(self._budget))):
+            if not self._is_hopeless(recipe):
                 return recipe
             hopeless.append(Told(recipe, None))
         return recipe
+
+    def _is_hopeless(self, recipe: Recipe) -> bool:
+        costs = ladder(self._budget)
+        whole, first = self._steps.links(recipe, costs), self._looks.links(recipe, costs)
+        return self._underway.is_hopeless([*whole, *first])
 
     def _has_stalled(self) -> bool:
         """Asks the rule again only when a trial has ended since; it looks at all there is."""
@@ -263,8 +268,9 @@ class TrialLoop:
         if run.is_extension and failure.reason == "crashed" and run.restarts + 1 < MAX_ATTEMPTS:
             again = Run(run.trial, run.attempt, run.links, True, run.restarts + 1)
             self._underway.start(again)
+        elif is_only_looked_at(run.trial):
+            self._give_up(run, reason)
         elif run.is_extension:
-            self._looks.give_up(run)
             self._session.reporter.note(f"trial {number} could not be extended ({reason})")
         elif failure.reason == "crashed" and run.attempt < MAX_ATTEMPTS:
             self._store.requeue_trial(self._lease, run.trial.id, run.attempt, reason)
@@ -278,6 +284,15 @@ class TrialLoop:
             self._session.reporter.note(
                 f"trial {number} ({shown}) failed: {one_line(reason)}; to see where: {command}"
             )
+
+    def _give_up(self, run: Run, reason: str) -> None:
+        """Leaves a trial with what was seen of it, and says that there will be no more."""
+        seconds, result = time.monotonic() - run.started_s, self._looks.given_up(run, reason)
+        self._store.update_trial_points(self._lease, run.trial.id, [], [], seconds, result)
+        self._history.note(replace(run.trial, result=result), TrialState.COMPLETE)
+        command = self._replay_command(run.trial.number)
+        said = f"trial {run.trial.number} {one_line(result['reason'])}; to see where: {command}"
+        self._session.reporter.note(said)
 
     def _replay_command(self, number: int) -> str:
         return replay_command(self._session.study.name, number, self._store.url)

@@ -156,17 +156,49 @@ def test_what_fails_with_all_rows_keeps_its_look(bench: Any, fake: Any, play: An
     executor = fake(script)
     bench.run(executor, spec_of(bench))
     assert bench.states() == ["complete"] * 10
-    tried = [job for job in jobs(executor, looks=False) if job.rungs[0][1]]
+    tried = jobs(executor, looks=False)
     assert len(tried) == len({job.rungs for job in tried}), "none is tried for ever"
+    failed = [t for t in bench.trials() if (t.reason or "").startswith("failed with all")]
+    assert failed and all("error: no room" in trial.reason for trial in failed)
+    assert any("--replay" in note and "failed with all" in note for note in bench.reporter.notes)
     assert bench.problems() == []
+    again = fake(script)
+    bench.run(again, spec_of(bench))
+    assert jobs(again, looks=False) == [], "nor by the next run"
 
 
 def test_looks_may_change_while_a_study_goes_on(bench: Any, fake: Any, play: Any) -> None:
     bench.run(fake(play), spec_of(bench))
     executor = fake(play)
     bench.run(executor, spec_of(bench, search__looks=["50%"], search__trials=14))
-    assert {job.look.share for job in jobs(executor, looks=True)} == {0.5}
+    looks = jobs(executor, looks=True)
+    assert {job.look.share for job in looks} == {0.5}
+    twice = [trial for trial in bench.trials() if len(looks_of(trial)) == 2]
     assert bench.states() == ["complete"] * 14 and bench.problems() == []
+    before = len(bench.trials()) - len(twice)
+    bench.run(fake(play), spec_of(bench, search__looks=None, search__trials=16))
+    assert before and bench.states() == ["complete"] * 16
+
+
+def test_what_was_looked_at_goes_on_where_nothing_is_looked_at_any_more(
+    bench: Any, fake: Any, play: Any
+) -> None:
+    stop_at: list[int] = [8]
+    executor = fake(play)
+    with pytest.raises(InterruptedStudyError):
+        bench.run(executor, spec_of(bench), stop=lambda: len(executor.sent) > stop_at[0])
+    seen = [trial for trial in bench.trials() if is_only_looked_at(trial)]
+    assert seen
+    bench.run(fake(play), spec_of(bench, search__looks=[]))
+    went_on = [t for t in bench.trials() if looks_of(t) and not is_only_looked_at(t)]
+    assert went_on and bench.states() == ["complete"] * 10 and bench.problems() == []
+
+
+def test_a_trial_ends_when_its_last_rows_were_used(bench: Any, fake: Any, play: Any) -> None:
+    bench.run(fake(play), spec_of(bench))
+    trials = bench.trials()
+    last = max(trials, key=lambda trial: trial.finished_at or "")
+    assert looks_of(last) and not is_only_looked_at(last), "who goes on last ends last"
 
 
 def test_another_budget_ranks_the_same_looks_anew(bench: Any, fake: Any, play: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from trimtab.controller._ranking import (
     LEAST_ROWS,
     Looked,
     Setting,
+    _places,
     next_to_go_on,
     ranked,
     rows_of,
@@ -48,6 +50,36 @@ def test_among_the_feasible_the_unbeaten_come_first() -> None:
 def test_among_the_unbeaten_those_that_add_most_come_first() -> None:
     seen = {0: looked((0.004, 0.40)), 1: looked((0.0039, 0.41)), 2: looked((0.009, 0.10))}
     assert ranked(seen, LIMITS)[0] == 2
+
+
+def test_places_are_those_of_taking_frontiers_away_one_by_one() -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    for _ in range(100):
+        pairs = {n: (rng.randrange(6), rng.randrange(6)) for n in range(rng.randrange(1, 25))}
+        left, place, expected = dict(pairs), 0, dict[int, int]()
+        while left:
+            front = [n for n, own in left.items() if not any(beats(p, own) for p in left.values())]
+            expected.update(dict.fromkeys(front, place))
+            left = {n: own for n, own in left.items() if n not in front}
+            place += 1
+        assert _places(pairs) == expected
+
+
+def beats(one: Any, other: Any) -> bool:
+    return bool(one != other and one[0] <= other[0] and one[1] <= other[1])
+
+
+def test_many_are_ranked_in_a_moment() -> None:
+    rng = random.Random(1)
+    seen = {
+        n: looked(*((rng.uniform(-0.01, 0.1), rng.uniform(0.1, 0.9)) for _ in range(15)))
+        for n in range(1000)
+    }
+    started = time.process_time()
+    ranked(seen, LIMITS)
+    assert time.process_time() - started < 5, "seconds, where it took minutes"
 
 
 def test_the_order_does_not_hang_on_the_order_of_the_trials() -> None:

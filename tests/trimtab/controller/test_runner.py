@@ -7,7 +7,7 @@ import pytest
 
 from trimtab.controller._runner import MAX_ATTEMPTS, JobRunner
 from trimtab.errors import InputError, JobError
-from trimtab_storage import DiskFullError
+from trimtab_storage import ArtifactError, DiskFullError
 from trimtab_workers.executors import Failure, Outcome
 
 
@@ -70,6 +70,12 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on(
     executor = fake(lambda job, nth: Failure("disk_full", message))
     with pytest.raises(DiskFullError, match=f"^{said}.*make room; the same command goes on$"):
         JobRunner(executor, lambda: None).run(Job(), "thinking")
+
+
+def test_a_place_that_does_not_answer_ends_the_run_and_is_named(fake: Any) -> None:
+    failure = Failure("storage", "PlaceError: s3://bucket: could not connect")
+    with pytest.raises(ArtifactError, match="^s3://bucket: could not connect; the same command"):
+        JobRunner(fake(lambda job, nth: failure), lambda: None).run(Job(), "thinking")
 
 
 def test_tick_is_called_while_waiting_and_ends_the_wait(fake: Any, hang: object) -> None:

@@ -48,6 +48,25 @@ def test_a_full_disk_is_seen_behind_what_was_made_of_it() -> None:
     assert failure and (failure.reason, failure.message[:12]) == ("disk_full", "RuntimeError")
 
 
+def test_an_error_may_be_its_own_cause() -> None:
+    class Circular:
+        def run(self, context: WorkerContext) -> Any:
+            try:
+                raise ValueError("round and round")
+            except ValueError as error:
+                raise error from error
+
+    failure = run_guarded(1, Circular(), context()).failure
+    assert failure and failure.reason == "error"
+
+
+def test_an_error_says_itself_that_its_place_is_to_blame() -> None:
+    class PlaceError(Exception):
+        blames = "storage"
+
+    assert failure_of(PlaceError("s3://bucket does not answer")).reason == "storage"
+
+
 def test_knows_what_torch_says_when_the_host_has_no_memory() -> None:
     class Hungry:
         def run(self, context: WorkerContext) -> Any:

@@ -13,7 +13,15 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 Reason = Literal[
-    "error", "crashed", "timeout", "oom_host", "oom_device", "disk_full", "cancelled", "input"
+    "error",
+    "crashed",
+    "timeout",
+    "oom_host",
+    "oom_device",
+    "disk_full",
+    "storage",
+    "cancelled",
+    "input",
 ]
 
 
@@ -31,8 +39,9 @@ class Failure:
 
     `error`: it raised. `input`: it raised a `WorkerInputError`, whose text is the message.
     `crashed`: its process died. `timeout`: it ran too long and was killed. `oom_host`,
-    `oom_device`: memory ran out. `disk_full`: there was no room for its files. `cancelled`: the
-    caller did not want it any more.
+    `oom_device`: memory ran out. `disk_full`: there was no room for its files. `storage`: the
+    place of its files could not be read or written. `cancelled`: the caller did not want it any
+    more.
     """
 
     reason: Reason

@@ -59,6 +59,9 @@ def _reason_of(error: BaseException) -> Reason:
         return "oom_host"
     if _is_disk_full(error):
         return "disk_full"
+    # Said by the error itself, whose package workers do not import.
+    if getattr(error, "blames", None) == "storage":
+        return "storage"
     text = str(error) if isinstance(error, RuntimeError) else ""
     if any(words in text for words in _DEVICE_MEMORY_WORDS):
         return "oom_device"
@@ -67,10 +70,12 @@ def _reason_of(error: BaseException) -> Reason:
 
 def _is_disk_full(error: BaseException | None) -> bool:
     """Tells whether there was no room for a file, whatever was made of that on the way up."""
-    while error is not None:
+    seen: set[int] = set()  # an error may be its own cause
+    while error is not None and id(error) not in seen:
         is_system = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if is_system or _DISK_WORDS in str(error):
             return True
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
 

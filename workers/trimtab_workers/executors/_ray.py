@@ -301,10 +301,11 @@ class RayExecutor(Executor):
 
     def _check_births(self) -> None:
         late = [s for s in self._seats if s.news is None and _age(s) > _START_PATIENCE_S]
-        if not late or self._warned:
-            return
-        if len(late) == len(self._seats):
+        if late and len(late) == len(self._seats):
             raise ExecutorError(f"{self._shortage()}; ask for less, or wait until it is free")
+        if not late or self._warned:
+            self._warned = bool(late)
+            return
         self._warned = True
         going = self.slots - len(late)
         _log.warning("%s: going on with %d; the others join when they can", self._shortage(), going)

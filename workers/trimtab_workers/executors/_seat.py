@@ -119,6 +119,8 @@ class Seat:
 
     def located(self, failure: Failure) -> Failure:
         """Adds where it was to what another node may see otherwise than this one: files."""
+        if failure.reason == "disk_full" and self._elsewhere:
+            return replace(failure, message=f"{failure.message} ({self._elsewhere.strip()})")
         is_about_files = failure.reason == "input" or "No such file" in failure.message
         if not is_about_files or not self._elsewhere:
             return failure

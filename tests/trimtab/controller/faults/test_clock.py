@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -114,6 +115,30 @@ def test_study_of_a_controller_that_is_gone_is_taken_whatever_the_clock_says(
     bench.run(fake())
     assert bench.states() == ["complete"] * 4 and bench.problems() == []
     assert sum("looking" in note for note in bench.reporter.notes) == 1
+
+
+def test_a_holder_whose_clock_is_behind_keeps_its_study_as_long_as_it_renews(
+    bench: Any, fake: Any
+) -> None:
+    behind, over = WallClock(), threading.Event()
+    behind.set_by_s = -HOUR_S
+    study = bench.store.create_study("reviews", {}, {"spec": bench.spec().identity()}, {})
+    with Store.open(f"sqlite:///{bench.folder}/trimtab.db", clock=behind) as other:
+        lease = other.acquire(study.id, "elsewhere/1@5.00", LEASE_S)
+
+        def live() -> None:
+            while not over.wait(0.05):
+                other.renew(lease, LEASE_S)
+
+        holder = threading.Thread(target=live)
+        holder.start()
+        try:
+            with pytest.raises(LeaseHeldError):
+                bench.run(fake())
+        finally:
+            over.set()
+            holder.join()
+    assert bench.study().lease_owner == "elsewhere/1@5.00"
 
 
 def test_whoever_stops_while_looking_for_a_sign_of_life_takes_nothing(
