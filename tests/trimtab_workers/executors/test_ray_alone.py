@@ -236,7 +236,7 @@ def test_a_running_cluster_is_joined_and_left_as_it_was(
         + """
 import trimtab_workers.executors._ray as module
 logging.basicConfig(format="%(message)s")
-module._START_PATIENCE_S = 3
+module._START_PATIENCE_S = 8
 address = sys.argv[1]
 for turn in range(2):  # the second finds the room that the first left
     with start(2, address) as executor:
