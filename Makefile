@@ -49,7 +49,8 @@ $(S3)/.installed: constraints-s3.txt
 test-s3: $(S3)/.installed
 	PYTHONPATH=storage $(S3)/bin/python -m pytest \
 		tests/trimtab_storage/test_artifact_contract.py tests/trimtab_storage/test_remote.py \
-		tests/trimtab_storage/test_places.py tests/trimtab_storage/test_cache.py
+		tests/trimtab_storage/test_places.py tests/trimtab_storage/test_cache.py \
+		tests/trimtab_storage/test_copies.py tests/trimtab_storage/test_place_faults.py
 
 chaos: $(INSTALLED)
 	TRIMTAB_KILLS=$(KILLS) $(BIN)/python -m pytest -k kill tests/trimtab_storage/test_artifacts.py \

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab_storage.artifacts import OWNER_FILE, ArtifactFiles
+from trimtab_storage.artifacts import OWNER_FILE, ArtifactFiles, place_errors
+from trimtab_storage.errors import PlaceError
 
 FOLDER_VARIABLE, LIMIT_VARIABLE = "TRIMTAB_CACHE", "TRIMTAB_CACHE_GB"
 LIMIT_GB = 20.0
@@ -31,9 +33,13 @@ class Cache:
 
     @classmethod
     def here(cls) -> Cache:
-        """Gives this machine's own, as its environment says; not to be sent elsewhere."""
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        root = os.environ.get(FOLDER_VARIABLE) or Path(home) / "trimtab"
+        """Gives this machine's own, as its environment says; not to be sent elsewhere.
+
+        Raises:
+            PlaceError: The user has no home, and somebody else took the name in the temporary
+                folder.
+        """
+        root = os.environ.get(FOLDER_VARIABLE) or _user_folder()
         return cls(Path(root).absolute() / "artifacts", _limit_gb() * 2**30)
 
     @property
@@ -43,17 +49,19 @@ class Cache:
     def scratch(self) -> AbstractContextManager[Path]:
         """Gives an empty folder that is removed at the end, from which `take` moves."""
         # Nobody else's business what a user's models are.
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with place_errors(self.root):
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._files.scratch()
 
     def folder(self, sha256: str, fill: Callable[[Path], None]) -> Path:
         """Gives the folder of that hash, filled first if it is not here, or no longer sound."""
-        if not self._files.verify(sha256, sha256):
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._files.save(sha256, fill)
-            self._make_room()
-        folder = self._files.path(sha256)
-        os.utime(folder / OWNER_FILE)
+        with place_errors(self.root):
+            if not self._files.verify(sha256, sha256):
+                self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._files.save(sha256, fill)
+                self._make_room()
+            folder = self._files.path(sha256)
+            os.utime(folder / OWNER_FILE)
         return folder
 
     def take(self, sha256: str, folder: Path) -> None:
@@ -63,12 +71,14 @@ class Cache:
             for path in list(folder.iterdir()):
                 path.rename(target / path.name)
 
-        self._files.save(sha256, move)
-        self._make_room()
+        with place_errors(self.root):
+            self._files.save(sha256, move)
+            self._make_room()
 
     def forget(self, sha256: str) -> None:
         """Removes a folder, if it is here."""
-        self._files.remove(sha256)
+        with place_errors(self.root):
+            self._files.remove(sha256)
 
     def _make_room(self) -> None:
         now = time.time()
@@ -90,6 +100,33 @@ class Cache:
             with suppress(OSError):
                 size = sum(path.stat().st_size for path in note.parent.rglob("*"))
                 yield note.stat().st_mtime, size, note.parent
+
+
+def _user_folder() -> Path:
+    given = os.environ.get("XDG_CACHE_HOME")
+    if given:
+        return Path(given) / "trimtab"
+    try:
+        folder = Path.home() / ".cache" / "trimtab"
+    except RuntimeError:
+        return _temporary_folder()
+    # Containers often name a home that is not there, or one that belongs to root.
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    return folder if os.access(there, os.W_OK) else _temporary_folder()
+
+
+def _temporary_folder() -> Path:
+    user = os.getuid()
+    folder = Path(tempfile.gettempdir()) / f"trimtab-{user}"
+    with place_errors(folder), suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    # Anybody may make a folder there, and would then see and could change what is in ours.
+    if folder.is_symlink() or folder.stat().st_uid != user:
+        raise PlaceError(
+            f"a cache for artifacts must belong to whoever uses it, but {folder} is another "
+            f"user's: set {FOLDER_VARIABLE} to a folder of your own"
+        )
+    return folder
 
 
 def _limit_gb() -> float:

@@ -70,7 +70,7 @@ def read_manifest(data: bytes, key: str) -> Manifest | None:
             and len(files) == len(manifest.sizes) > 0
             and manifest.sha256 == value["sha256"]
         )
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return manifest if sound else None
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -15,18 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from trimtab_storage._folder import sync_file, sync_folder
-from trimtab_storage.errors import ArtifactError, DiskFullError, StorageError
+from trimtab_storage._redaction import told
+from trimtab_storage.errors import DiskFullError, PlaceError, StorageError
 from trimtab_storage.places import PACKAGES, protocol_of
-
-_SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL|SIGNATURE|SAS|CONNECTION", re.I)
-_QUERY = re.compile(r"\?\S*")
-_LONGEST = 300
 
 
 class Objects:
     """The files below one URL; names are relative to it, with slashes.
 
-    Every method raises `ArtifactError` when the place cannot be used, without repeating what might
+    Every method raises `PlaceError` when the place cannot be used, without repeating what might
     be a credential, and `DiskFullError` when it is full.
     """
 
@@ -35,7 +31,7 @@ class Objects:
         self._is_local = protocol_of(url) == "file"
         with self._plain_errors("be opened"):
             options = {"auto_mkdir": True} if self._is_local else {}
-            core = fsspec_for(url, "fsspec.core")
+            core = _core_for(url)
             # Other processes write there too, so a list that was read before tells nothing.
             found = core.url_to_fs(url, use_listings_cache=False, **options)
         self._fs: Any = found[0]
@@ -156,7 +152,7 @@ class Objects:
                     "make room and try again"
                 ) from error
             # None: what the clients of object stores raise may name keys and signed addresses.
-            raise ArtifactError(f"{self.url} could not {what}: {told(error)}") from None
+            raise PlaceError(f"{self.url} could not {what}: {told(error)}") from None
 
 
 def fsspec_for(url: str, module: str = "fsspec") -> Any:
@@ -176,12 +172,9 @@ def fsspec_for(url: str, module: str = "fsspec") -> Any:
         ) from None
 
 
-def told(error: Exception) -> str:
-    """Gives what an error says, in one line, without what might be a credential."""
-    line = next(iter(str(error).strip().splitlines()), "")
-    line = _QUERY.sub("?…", line)
-    for name, value in os.environ.items():
-        if len(value) >= 6 and _SECRET_NAME.search(name):
-            line = line.replace(value, "…")
-    kind = type(error).__name__
-    return f"{kind}: {line[:_LONGEST]}" if line else kind
+def _core_for(url: str) -> Any:
+    try:
+        return fsspec_for(url, "fsspec.core")
+    except StorageError as error:
+        # Whoever asks for files is not at fault that this machine lacks a package.
+        raise PlaceError(str(error)) from None

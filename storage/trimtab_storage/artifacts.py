@@ -28,10 +28,17 @@ from trimtab_storage._folder import (
     sync_folder,
     sync_tree,
 )
-from trimtab_storage.errors import ArtifactError, DiskFullError, InvalidValueError
+from trimtab_storage.errors import (
+    ArtifactError,
+    DiskFullError,
+    InvalidValueError,
+    PlaceError,
+    StorageError,
+)
 
 OWNER_FILE = "owner.json"
 _TMP = "tmp"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _KEY = re.compile(r"[0-9a-f]{4,128}")
 _OWNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]*")
 
@@ -86,13 +93,16 @@ class ArtifactFiles:
 
         Raises:
             ArtifactError: `write` left no files, or others than plain ones.
+            PlaceError: The folder of all artifacts cannot be used.
             DiskFullError: There was no room; nothing is left behind.
         """
         target = self.path(key)
         with self.scratch() as folder:
             write(folder)
-            facts = self._seal(folder, key)
-            kept = self._move(folder, target, facts)
+            # What `write` raises is its own; from here on only the place can fail.
+            with place_errors(self.root):
+                facts = self._seal(folder, key)
+                kept = self._move(folder, target, facts)
         return StoredFile(target.relative_to(self.root).as_posix(), kept.sha256, kept.size_bytes)
 
     def remove(self, key: str) -> None:
@@ -138,17 +148,16 @@ class ArtifactFiles:
 
         Raises:
             DiskFullError: There was no room for what was done with it.
+            PlaceError: It could not be made.
         """
         folder = self._fresh_name()
         try:
-            folder.mkdir(parents=True)
+            with place_errors(self.root):
+                folder.mkdir(parents=True)
             yield folder
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFullError(
-                    f"nothing was saved under {self.root}, because the disk is full: "
-                    "make room and try again"
-                ) from error
+            if error.errno in _FULL:
+                raise _blamed(self.root, error) from error
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -175,6 +184,31 @@ class ArtifactFiles:
     def _finished(self) -> list[Path]:
         notes = self.root.glob(f"[0-9a-f][0-9a-f]/*/{OWNER_FILE}")
         return [note.parent for note in notes if _note(note.parent).get("owner") == self.owner]
+
+
+@contextmanager
+def place_errors(root: Path) -> Iterator[None]:
+    """Lets what the file system of a folder refuses be known as the fault of the place.
+
+    Raises:
+        DiskFullError: There was no room.
+        PlaceError: It refused anything else.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _blamed(root, error) from error
+
+
+def _blamed(root: Path, error: OSError) -> StorageError:
+    if error.errno in _FULL:
+        return DiskFullError(
+            f"nothing was saved under {root}, because the disk is full: make room and try again"
+        )
+    return PlaceError(
+        f"artifact files under {root} could not be read or written ({error}): "
+        "mend that and try again"
+    )
 
 
 def check_owner(owner: str) -> None:

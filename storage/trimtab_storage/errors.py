@@ -13,9 +13,12 @@ StorageError
 ├── TrialStateError       the trial is not in the state the step starts from
 ├── StaleResultError      a result of an attempt that is no longer the running one
 └── ArtifactError         artifact files that are not as they must be
+    └── PlaceError        the place of artifact files could not be read or written
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 
 class StorageError(Exception):
@@ -91,3 +94,15 @@ class StaleResultError(StorageError):
 
 class ArtifactError(StorageError):
     """Artifact files are not as they must be."""
+
+
+class PlaceError(ArtifactError):
+    """The place of artifact files could not be read or written, or what lies there is damaged.
+
+    Whoever asked is not at fault, and the same may well succeed later.
+
+    Attributes:
+        blames: Tells those who do not import this package, such as workers, whose fault it is.
+    """
+
+    blames: ClassVar[str] = "storage"

@@ -39,7 +39,7 @@ class Artifacts(Protocol):
         Where files lie elsewhere they are brought here first, and compared with what was saved.
 
         Raises:
-            ArtifactError: It could not be brought here as it was saved.
+            PlaceError: It could not be brought here as it was saved.
         """
 
     def exists(self, key: str) -> bool:

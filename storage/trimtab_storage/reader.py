@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -35,6 +36,7 @@ from trimtab_storage.rows import (
 
 ARTIFACT_FOLDER = "trimtab-artifacts"
 _IDENTITY_DIGITS = 16
+_TOKEN_DIGITS = 12
 
 
 class Reader:
@@ -108,7 +110,9 @@ class Reader:
         database in a folder of its own, or else beside the database.
 
         Args:
-            owner: Who may clean up what is left, such as one study.
+            owner: Who may clean up what is left, such as one study. In another place only uploads
+                of this database file are swept, as a copy has the same studies: when it is moved
+                or restored, what was left before stays, and nothing of the other's is touched.
 
         Raises:
             StorageError: They lie elsewhere than in the place that the store was opened with.
@@ -121,9 +125,20 @@ class Reader:
                 f"cannot lie in {self._place} as well: leave --artifacts (or TRIMTAB_ARTIFACTS) "
                 "away, or pass another --db"
             )
-        return (
-            ArtifactFiles(self.artifact_root, owner) if root is None else RemoteFiles(root, owner)
-        )
+        if root is None:
+            return ArtifactFiles(self.artifact_root, owner)
+        return RemoteFiles(root, f"{owner}.{self._file_token()}")
+
+    def _file_token(self) -> str:
+        """Gives what tells this database file from its copies: machine, path and file number."""
+        path = self._database.path
+        try:
+            number = path.stat().st_ino
+        except OSError:
+            # It was taken away meanwhile; then nothing that is there is ours to sweep.
+            number = 0
+        file = f"{socket.gethostname()} {path} {number}"
+        return hashlib.sha256(file.encode(errors="surrogateescape")).hexdigest()[:_TOKEN_DIGITS]
 
     def _any_path(self) -> str | None:
         with self._database.read() as connection:

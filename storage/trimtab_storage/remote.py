@@ -21,7 +21,7 @@ from trimtab_storage._cache import Cache
 from trimtab_storage._manifest import Manifest, read_manifest
 from trimtab_storage._objects import Objects
 from trimtab_storage.artifacts import StoredFile, check_owner, relative_path, written_files
-from trimtab_storage.errors import ArtifactError, StorageError
+from trimtab_storage.errors import PlaceError, StorageError
 from trimtab_storage.places import checked_place
 
 MANIFEST = "manifest.json"
@@ -37,7 +37,8 @@ class RemoteFiles:
 
     Attributes:
         url: The root of all artifacts, as `checked_place` gives it; a database has its own.
-        owner: Who may clean up what is left; see `ArtifactFiles`.
+        owner: Who may clean up what is left; see `ArtifactFiles`. It is a part of every upload's
+            name, so it must differ between a database and its copies, which share the root.
     """
 
     url: str
@@ -51,11 +52,11 @@ class RemoteFiles:
         """Brings an artifact here, unless it is, and gives its folder.
 
         Raises:
-            ArtifactError: It is not there, or is not what was saved.
+            PlaceError: It is not there, or is not what was saved; or the place cannot be read.
         """
         manifest = self._manifest(key)
         if manifest is None:
-            raise ArtifactError(
+            raise PlaceError(
                 f"artifact {key} is not in {self.url}, or not whole: "
                 "run the study again to make it anew"
             )
@@ -84,8 +85,8 @@ class RemoteFiles:
             The facts of what is in place: if a whole one was there already, that one's.
 
         Raises:
-            ArtifactError: `write` left no files, or others than plain ones; or the place cannot be
-                used.
+            ArtifactError: `write` left no files, or others than plain ones.
+            PlaceError: The place cannot be used.
             DiskFullError: There was no room.
         """
         where, cache = relative_path(key), Cache.here()
@@ -108,7 +109,11 @@ class RemoteFiles:
     def sweep(self, known: Callable[[str], bool]) -> int:
         """Removes what this owner left behind when it was killed; gives how many uploads.
 
-        Call it when nobody works for this owner. It first shows that the place can be written to,
+        Call it when nobody works for this owner. Whether whole or not, only uploads that carry
+        its name are removed, never those of another owner: what a copy of the database, or the one
+        that it was copied from, has saved since is in rows that are not known here.
+
+        It first shows that the place can be written to,
         as a study that cannot save its models should fail before it makes any.
 
         Args:
@@ -177,7 +182,7 @@ class RemoteFiles:
             if kept != manifest:
                 with suppress(StorageError):
                     objects.remove_folder(upload)
-        raise ArtifactError(
+        raise PlaceError(
             f"artifact {manifest.key} was uploaded to {self.url}, but did not arrive whole: "
             "try again"
         )
@@ -217,9 +222,9 @@ def _upload_of(manifest: Manifest) -> str:
     return f"{relative_path(manifest.key)}/{manifest.upload}"
 
 
-def _damaged(url: str, manifest: Manifest, wrong: str) -> ArtifactError:
+def _damaged(url: str, manifest: Manifest, wrong: str) -> PlaceError:
     where = f"{url}/{relative_path(manifest.key)}"
-    return ArtifactError(
+    return PlaceError(
         f"the files of artifact {manifest.key} are not what was saved ({wrong}), so they are not "
         f"used: remove {where} and run the study again to make it anew"
     )

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from trimtab_storage import _artifacts, _events, _lease, _migrations, _points, _studies, _trials
 from trimtab_storage._objects import fsspec_for
 from trimtab_storage.engine import Database
-from trimtab_storage.errors import InvalidValueError
+from trimtab_storage.errors import InvalidValueError, PlaceError
 from trimtab_storage.places import Artifacts, checked_place, is_url, root_of
 from trimtab_storage.reader import Reader
 from trimtab_storage.remote import RemoteFiles
@@ -214,6 +214,7 @@ class Store(Reader):
                 f"a complete trial must bring at least one point, but trial {trial_id} brings "
                 "none: record it with fail_trial"
             )
+        artifacts = self._still_there(artifacts)
         with self._holding(lease) as connection:
             _trials.complete(
                 connection,
@@ -245,6 +246,7 @@ class Store(Reader):
         Raises:
             TrialStateError: The trial is not complete.
         """
+        artifacts = self._still_there(artifacts)
         with self._holding(lease) as connection:
             _trials.extend(connection, lease, trial_id, seconds, result, self._now())
             ids, shared = self._insert(connection, lease, trial_id, points, artifacts)
@@ -286,6 +288,7 @@ class Store(Reader):
         self, lease: Lease, points: Sequence[NewPoint], artifacts: Sequence[NewArtifact] = ()
     ) -> list[int]:
         """Adds points that belong to no trial, such as the baseline; gives their ids in order."""
+        artifacts = self._still_there(artifacts)
         with self._holding(lease) as connection:
             ids, _ = self._insert(connection, lease, None, points, artifacts)
             return ids
@@ -326,12 +329,14 @@ class Store(Reader):
         Args:
             lease: Checked if given; without one the artifact is recorded in any case.
             artifact: Recorded after its files were saved, never before. If they are gone by now,
-                because another process dropped them, it is recorded without a path.
+                because another process dropped them, it is recorded without a path; but with it
+                where the place cannot be asked, since files are compared before they are used.
         """
+        artifacts = self._still_there([artifact])
         with self._database.write() as connection:
             if lease is not None:
                 _lease.check(connection, lease)
-            self._record(connection, [artifact])
+            self._record(connection, artifacts)
             row = _artifacts.by_key(connection, artifact.key)
         assert row is not None
         return row
@@ -345,24 +350,44 @@ class Store(Reader):
         """Drops artifacts' weights; their recipes stay.
 
         Killed in between, it leaves files that no row knows of, never a row without its files.
-        Another process that records an artifact meanwhile keeps them.
+        Another process that records an artifact meanwhile keeps them; see `_turn` for other places.
+
+        Raises:
+            PlaceError: They lie elsewhere and could not be removed; no row knows of them then.
         """
         if not keys:
             return
         self.forget_file(*keys)
         for key in keys:
-            # One at a time: where they lie elsewhere, others would wait long for their turn.
-            with self._database.write() as connection:
-                if not _artifacts.is_kept(connection, key):
+            with self._turn(files) as is_kept:
+                if not is_kept(key):
                     files.remove(key)
 
     def sweep_files(self, files: Artifacts) -> int:
         """Removes what the owner of the files left behind when it was killed; gives how many.
 
-        Call it when nobody works for that owner. Nobody can record one of them meanwhile.
+        Call it when nobody works for that owner.
         """
+        with self._turn(files) as is_kept:
+            return files.sweep(is_kept)
+
+    @contextmanager
+    def _turn(self, files: Artifacts) -> Iterator[Callable[[str], bool]]:
+        """Gives what tells whether files are recorded, in a moment in which they may be removed.
+
+        Beside the database nobody can record one of them meanwhile. A place elsewhere may take
+        minutes to answer, and no other process should wait that long for the write lock: there a
+        file that is recorded just before it goes is found missing when it is needed.
+        """
+        if isinstance(files, RemoteFiles):
+            yield self._is_kept
+            return
         with self._database.write() as connection:
-            return files.sweep(lambda key: _artifacts.is_kept(connection, key))
+            yield lambda key: _artifacts.is_kept(connection, key)
+
+    def _is_kept(self, key: str) -> bool:
+        with self._database.read() as connection:
+            return _artifacts.is_kept(connection, key)
 
     # Events
 
@@ -389,20 +414,38 @@ class Store(Reader):
         return _points.add(connection, lease.study_id, trial_id, points, self._now())
 
     def _record(self, connection: Connection, artifacts: Sequence[NewArtifact]) -> None:
-        """Records artifacts inside a write transaction, in which nobody can drop their files."""
+        """Records artifacts inside a write transaction, in which nobody can drop local files.
+
+        Those elsewhere were asked for before; see `_still_there`.
+        """
         known = [
             new
-            if new.path is None or self._is_there(new.path)
-            # Dropped since they were saved: whoever saved them found them there, as another's.
+            if new.path is None or is_url(new.path) or (self.artifact_root / new.path).is_dir()
             else replace(new, path=None)
             for new in artifacts
         ]
         _artifacts.record(connection, known, self._now())
 
-    def _is_there(self, path: str) -> bool:
-        if is_url(path):
-            return RemoteFiles(root_of(path), "store").exists(path.rpartition("/")[2])
-        return (self.artifact_root / path).is_dir()
+    def _still_there(self, artifacts: Sequence[NewArtifact]) -> list[NewArtifact]:
+        """Takes the paths from artifacts whose files lay elsewhere and were dropped meanwhile.
+
+        Whoever saved them found them there, as another's. Call it before a transaction: a place
+        that does not answer is tried again for minutes. One that cannot be asked keeps no result
+        from being recorded; files are compared with what was saved before they are used.
+        """
+        asked = list(artifacts)
+        try:
+            for index, new in enumerate(asked):
+                if new.path is not None and is_url(new.path) and not _is_there(new.path):
+                    asked[index] = replace(new, path=None)
+        except PlaceError:
+            # The others lie in the same place, so each would only take as long again.
+            pass
+        return asked
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
+
+
+def _is_there(url: str) -> bool:
+    return RemoteFiles(root_of(url), "store").exists(url.rpartition("/")[2])
