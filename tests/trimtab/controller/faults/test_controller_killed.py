@@ -13,7 +13,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-KILLS, KILLS_WITH_RAY, STOPS = 8, 2, 6
+KILLS, KILLS_WITH_RAY, STOPS = 5, 2, 4
 RUN_S = 8.0
 """About how long a run takes from its start into the trials."""
 
