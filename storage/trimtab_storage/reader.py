@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -35,6 +36,7 @@ from trimtab_storage.rows import (
 )
 
 ARTIFACT_FOLDER = "trimtab-artifacts"
+USUAL_NAME = "trimtab.db"
 _IDENTITY_DIGITS = 16
 _TOKEN_DIGITS = 12
 
@@ -110,7 +112,8 @@ class Reader:
         database in a folder of its own, or else beside the database.
 
         Args:
-            owner: Who may clean up what is left, such as one study. In another place only uploads
+            owner: Who may clean up what is left, such as one study. What other databases beside
+                this one left is not touched. In another place only uploads
                 of this database file are swept, as a copy has the same studies: when it is moved
                 or restored, what was left before stays, and nothing of the other's is touched.
 
@@ -126,8 +129,18 @@ class Reader:
                 "away, or pass another --db"
             )
         if root is None:
-            return ArtifactFiles(self.artifact_root, owner)
+            return ArtifactFiles(self.artifact_root, f"{owner}{self._name_token()}")
         return RemoteFiles(root, f"{owner}.{self._file_token()}")
+
+    def _name_token(self) -> str:
+        """Gives what tells this database from others in its folder, whose artifacts lie together.
+
+        By its name, so that a folder may be moved; the usual name goes without.
+        """
+        name = self._database.path.name
+        if name == USUAL_NAME:
+            return ""
+        return f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:_TOKEN_DIGITS]}"
 
     def _file_token(self) -> str:
         """Gives what tells this database file from its copies: machine, path and file number."""

@@ -92,3 +92,18 @@ def test_another_machine_is_another_owner(original: Store, monkeypatch: pytest.M
     original.artifact_files(OWNER).save("bbbb02", write)
     assert original.sweep_files(here) == 0
     assert original.sweep_files(original.artifact_files(OWNER)) == 1
+
+
+@pytest.mark.parametrize("usual", [True, False])
+def test_databases_in_one_folder_sweep_nothing_of_each_other(tmp_path: Path, usual: bool) -> None:
+    names = ("trimtab.db" if usual else "first.db", "second.db")
+    with (
+        Store.open(f"sqlite:///{tmp_path}/{names[0]}") as first,
+        Store.open(f"sqlite:///{tmp_path}/{names[1]}") as second,
+    ):
+        save(first, "aaaa01")
+        mine, others = first.artifact_files(OWNER), second.artifact_files(OWNER)
+        assert second.sweep_files(others) == 0 and mine.exists("aaaa01")
+        others.save("bbbb02", write)  # killed before it was recorded
+        assert first.sweep_files(mine) == 0 and second.sweep_files(others) == 1
+        assert there(mine) == ["aaaa01"]
