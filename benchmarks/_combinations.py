@@ -81,13 +81,18 @@ def record_branch(job: tuple[str, str, int]) -> list[Recorded]:
     """Makes one branch of one seed, unless the same code has made it before."""
     task, branch, seed = job
     kept = _tasks.CACHE / task / f"recorded-{branch}-{seed}-{_code()}.pickle"
+    recorded: list[Recorded] = once(kept, lambda: _made(task, branch, seed))
+    return recorded
+
+
+def once(kept: Path, make: Callable[[], Any]) -> Any:
+    """Gives what lies in a file, which is made first where it is not there."""
     if not kept.exists():
-        found = pickle.dumps(_made(task, branch, seed))
+        found = pickle.dumps(make())
         unfinished = kept.with_suffix(".unfinished")
         unfinished.write_bytes(found)
         unfinished.rename(kept)
-    recorded: list[Recorded] = pickle.loads(kept.read_bytes())
-    return recorded
+    return pickle.loads(kept.read_bytes())
 
 
 def _code() -> str:
@@ -95,11 +100,20 @@ def _code() -> str:
     import trimtab_strategies
     import trimtab_workers
 
-    packages = [Path(str(each.__file__)).parent for each in (trimtab_strategies, trimtab_workers)]
-    every = [path for package in packages for path in sorted(package.rglob("*.py"))]
+    every = [path for package in (trimtab_strategies, trimtab_workers) for path in sources(package)]
     files = [path for path in every if path.parent.name not in ("executors", "jobs")]
+    return digest_of([*files, Path(__file__), Path(str(_tasks.__file__))])
+
+
+def sources(package: Any) -> list[Path]:
+    """Lists the Python files of a package."""
+    return sorted(Path(str(package.__file__)).parent.rglob("*.py"))
+
+
+def digest_of(files: Sequence[Path]) -> str:
+    """Gives a short digest of what files hold."""
     digest = hashlib.sha256()
-    for path in [*files, Path(__file__), Path(str(_tasks.__file__))]:
+    for path in files:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

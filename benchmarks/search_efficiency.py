@@ -81,7 +81,28 @@ def run(seed: int) -> dict[str, dict[str, Any]]:
 
 
 def compare(seed: int) -> dict[str, Any]:
-    """Runs the study and the loop of one seed; gives what each spent to the goal."""
+    """Runs the study and the loop of one seed, unless the same code has done so before.
+
+    Gives what each spent to the goal.
+    """
+    kept = _tasks.CACHE / "trec" / f"efficiency-{N_TRIALS}-{seed}-{_code()}.pickle"
+    found: dict[str, Any] = _combinations.once(kept, lambda: _compared(seed))
+    print({name: value for name, value in found.items() if name != "recorded"}, flush=True)
+    return found
+
+
+def _code() -> str:
+    import trimtab
+    import trimtab_strategies
+    import trimtab_workers
+
+    packages = (trimtab, trimtab_strategies, trimtab_workers)
+    here = [Path(str(file)) for file in (__file__, _nearest.__file__, _plain_loop.__file__)]
+    every = [path for package in packages for path in _combinations.sources(package)]
+    return _combinations.digest_of([*every, *here])
+
+
+def _compared(seed: int) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
