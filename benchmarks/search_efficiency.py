@@ -156,8 +156,8 @@ class Watch:
 
 def _study(folder: Path, seed: int) -> tuple[Watch, _plain_loop.Ground, list[_nearest.Kept]]:
     """Runs our search; gives its course, what the loop is to share, and its trials."""
+    from trimtab.running import run_to_result
     from trimtab.spec import Spec
-    from trimtab.study import run_to_result
 
     files = _files(folder)
     mapping = {**SPEC, "task": files, "output": str(folder / "runs")}

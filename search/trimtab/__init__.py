@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from trimtab.emission._load import load as load
     from trimtab.emission._verify import verify as verify
     from trimtab.errors import TrimtabError as TrimtabError
+    from trimtab.running import run as run
     from trimtab.spec import Spec as Spec
     from trimtab.study import Study as Study
     from trimtab.study import open_study as open_study
-    from trimtab.study import run as run
 
 __version__ = "0.1.0"
 
@@ -26,7 +26,7 @@ _HOMES = {
     "TrimtabError": "trimtab.errors",
     "load": "trimtab.emission._load",
     "open_study": "trimtab.study",
-    "run": "trimtab.study",
+    "run": "trimtab.running",
     "verify": "trimtab.emission._verify",
 }
 

@@ -123,7 +123,7 @@ def run(
     from trimtab.cli._live import RunReporter
     from trimtab.cli._show import run_plain, show_result
     from trimtab.cli._signals import was_stopped
-    from trimtab.study import run_to_result
+    from trimtab.running import run_to_result
 
     loaded = _load(spec, allow_hub)
     with RunReporter(quiet=quiet) as reporter:
