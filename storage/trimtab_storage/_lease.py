@@ -11,7 +11,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection, select, update
 
 from trimtab_storage.errors import LeaseHeldError, LeaseLostError, UnknownRowError
-from trimtab_storage.rows import Lease
+from trimtab_storage.rows import Lease, StudyState
 from trimtab_storage.schema import study
 
 IsDead = Callable[[str], bool]
@@ -26,7 +26,10 @@ def acquire(
     expires: float,
     is_dead: IsDead | None,
 ) -> Lease:
-    """Takes the study if it is free, if its lease has run out or if its owner is dead."""
+    """Takes the study if it is free, if its lease has run out or if its owner is dead.
+
+    It is running from then on: no moment shows a finished study that somebody holds.
+    """
     row = connection.execute(
         select(study.c.lease_owner, study.c.lease_expires, study.c.fence).where(
             study.c.id == study_id
@@ -42,7 +45,12 @@ def acquire(
     connection.execute(
         update(study)
         .where(study.c.id == study_id)
-        .values(lease_owner=owner, lease_expires=expires, fence=lease.fence)
+        .values(
+            lease_owner=owner,
+            lease_expires=expires,
+            fence=lease.fence,
+            state=StudyState.RUNNING.value,
+        )
     )
     return lease
 

@@ -143,14 +143,18 @@ class Store(ArtifactStore):
         with self._holding(lease) as connection:
             _lease.renew(connection, lease, self._clock() + ttl_s)
 
-    def release(self, lease: Lease) -> None:
+    def release(
+        self, lease: Lease, *, state: str | None = None, elapsed_s: float | None = None
+    ) -> None:
         """Gives the study back; nothing can be written under this lease any more.
 
-        Trials that still run wait again, and their attempts are given back: whoever stops is not
-        the trial's fault. Nothing has to be recovered before the study goes on.
+        How it ended is written with it, so that no crash comes between. Trials that still run wait
+        again, and their attempts are given back: whoever stops is not the trial's fault. Nothing
+        has to be recovered before the study goes on.
         """
         with self._holding(lease) as connection:
             _trials.recover(connection, lease, own=True)
+            _studies.change(connection, lease.study_id, {"state": state, "elapsed_s": elapsed_s})
             _lease.release(connection, lease)
 
     # Trials

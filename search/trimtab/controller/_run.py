@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from trimtab.forge import Forge
 from trimtab.query import choose_among
 from trimtab.selection import Choice, Limits
 from trimtab.spec import Spec
-from trimtab_storage import PointRow, StorageError, Store, StudyState, TrialState
+from trimtab_storage import PointRow, Store, StudyState, TrialState
 from trimtab_workers.executors import Executor
 from trimtab_workers.versions import too_old
 
@@ -70,21 +69,15 @@ def run_study(
             f"packages with known security faults must be renewed: {', '.join(unsafe)}"
         )
     with open_session(spec, store, reporter, stop) as session:
-        try:
-            with make_executor() as executor:
-                session.use(executor)
-                baseline = establish_baseline(session)
-                prospect = _prospect(session, baseline)
-                TrialLoop(session, baseline, prospect.space, prospect.known).run()
-                result = _deliver(session, baseline)
-        except BaseException:
-            # What went wrong is said, not that in the end this could not be written either.
-            with suppress(StorageError):
-                session.save(StudyState.INTERRUPTED)
-            raise
+        with make_executor() as executor:
+            session.use(executor)
+            baseline = establish_baseline(session)
+            prospect = _prospect(session, baseline)
+            TrialLoop(session, baseline, prospect.space, prospect.known).run()
+            result = _deliver(session, baseline)
         counts = store.trial_counts(session.study.id)
-        is_done = counts[TrialState.WAITING] + counts[TrialState.RUNNING] == 0
-        session.save(StudyState.FINISHED if is_done else StudyState.INTERRUPTED)
+        if counts[TrialState.WAITING] + counts[TrialState.RUNNING] == 0:
+            session.ends_as = StudyState.FINISHED
         return result
 
 

@@ -30,6 +30,7 @@ from trimtab_storage import (
     LeaseHeldError,
     LeaseLostError,
     PointRow,
+    StorageError,
     Store,
     StudyRow,
     StudyState,
@@ -59,6 +60,7 @@ class Session:
     reporter: Reporter
     stop: Stop
     keeper: LeaseKeeper
+    ends_as: StudyState = StudyState.INTERRUPTED
     limits: Limits | None = None
     baseline: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
@@ -109,10 +111,10 @@ class Session:
         self._shown_s = time.monotonic()
         self.reporter.update(self.status())
 
-    def save(self, state: str | None = None) -> None:
-        """Writes the time used and, where given, the state."""
+    def save(self) -> None:
+        """Writes the time used."""
         self._saved_s = time.monotonic()
-        self.store.update_study(self.lease, elapsed_s=self.elapsed_s, state=state)
+        self.store.update_study(self.lease, elapsed_s=self.elapsed_s)
 
     def points(self) -> list[PointRow]:
         """Gives everything measured on the search split."""
@@ -157,7 +159,7 @@ def open_session(spec: Spec, store: Store, reporter: Reporter, stop: Stop) -> It
 
     Whoever holds a lease that has run out gets some time to renew it. Trials that a lost controller
     left running wait again, and files that no row knows of are removed. At the end, whatever it
-    was, nothing of ours runs any more.
+    was, nothing of ours runs any more, and the study is what the session's ``ends_as`` says.
 
     Raises:
         StudyChangedError: if the spec differs in what must not change.
@@ -167,18 +169,33 @@ def open_session(spec: Spec, store: Store, reporter: Reporter, stop: Stop) -> It
     _await_sign_of_life(study, store, reporter, stop)
     lease = store.acquire(study.id, this_owner(), LEASE_TTL_S, is_dead=is_dead)
     keeper = LeaseKeeper(lambda: store.renew(lease, LEASE_TTL_S), LEASE_TTL_S)
+    session = None
     try:
         # The study's number tells our leftovers from those of other studies beside us.
         files = store.artifact_files(f"study-{study.id}")
         store.sweep_files(files)
         store.recover_trials(lease)
-        study = store.update_study(lease, spec=spec.to_plain(), state=StudyState.RUNNING)
+        study = store.update_study(lease, spec=spec.to_plain())
         place = Place(task_of(spec), spec.model, files)
-        yield Session(spec, store, study, lease, place, files, reporter, stop, keeper)
-    finally:
+        session = Session(spec, store, study, lease, place, files, reporter, stop, keeper)
+        yield session
+    except BaseException:
         keeper.stop()
-        with suppress(LeaseLostError):
-            store.release(lease)
+        # What went wrong is said, not that in the end this could not be written either.
+        with suppress(StorageError):
+            _give_back(store, lease, session)
+        raise
+    keeper.stop()
+    with suppress(LeaseLostError):
+        _give_back(store, lease, session)
+
+
+def _give_back(store: Store, lease: Lease, session: Session | None) -> None:
+    """Ends a session with one write: there is no finished study that somebody still holds."""
+    if session is None:
+        store.release(lease, state=StudyState.INTERRUPTED)
+    else:
+        store.release(lease, state=session.ends_as, elapsed_s=session.elapsed_s)
 
 
 def _await_sign_of_life(study: StudyRow, store: Store, reporter: Reporter, stop: Stop) -> None:

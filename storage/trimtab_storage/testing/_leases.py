@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from trimtab_storage.errors import (
+    InvalidValueError,
     LeaseHeldError,
     LeaseLostError,
     StaleResultError,
@@ -77,6 +78,19 @@ class LeaseContract(ContractFixtures):
         with pytest.raises(LeaseLostError):
             store.add_trial(lease, make_recipe(1), "a")
         assert store.acquire(lease.study_id, "two", TTL_S).fence == lease.fence + 1
+
+    def test_how_it_ended_is_written_with_the_release(self, store: Store, lease: Lease) -> None:
+        """And who takes it again runs it from the same moment on."""
+        (study,) = store.studies()
+        assert study.state == "running"
+        store.release(lease, state="finished", elapsed_s=7.5)
+        (study,) = store.studies()
+        assert (study.state, study.elapsed_s, study.lease_owner) == ("finished", 7.5, None)
+        again = store.acquire(study.id, "two", TTL_S)
+        assert store.studies()[0].state == "running"
+        with pytest.raises(InvalidValueError, match="state"):
+            store.release(again, state="over")
+        assert store.studies()[0].lease_owner == "two"
 
     def test_release_puts_running_trials_back(self, store: Store, lease: Lease) -> None:
         """With their attempts given back; a crash before stays counted, what is over stays over."""

@@ -11,7 +11,7 @@ import pytest
 
 from trimtab.controller import _sampler, _session
 from trimtab.errors import InputError, InterruptedStudyError, JobError, StudyChangedError
-from trimtab_storage import LeaseHeldError, LeaseLostError, Store
+from trimtab_storage import DiskFullError, LeaseHeldError, LeaseLostError, Store
 from trimtab_workers.executors import ExecutorLostError, Failure
 from trimtab_workers.jobs import (
     BaselineJob,
@@ -243,6 +243,26 @@ def test_time_of_all_runs_is_added_up_once(bench: Any) -> None:
             elapsed += time.monotonic() - started
             assert session.elapsed_s == pytest.approx(elapsed, abs=0.1)
             assert session.remaining_s == pytest.approx(600 - elapsed, abs=0.1)
+
+
+def test_a_study_whose_end_cannot_be_written_goes_on(
+    bench: Any, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At no moment is it finished and somebody's."""
+
+    def refuse(*arguments: Any, **named: Any) -> None:
+        raise DiskFullError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store, "release", refuse)
+        with pytest.raises(DiskFullError):
+            bench.run(fake())
+    assert bench.study().state == "running" and bench.problems() == []
+    monkeypatch.setattr(_session, "is_dead", lambda owner: True)
+    executor = fake()
+    bench.run(executor)
+    assert (bench.study().state, bench.study().lease_owner) == ("finished", None)
+    assert executor.count(LadderJob) == 0
 
 
 def test_crashes_of_the_controller_use_up_no_attempts(bench: Any, fake: Any) -> None:
