@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from trimtab_storage import _json, frontier
+from trimtab_storage.errors import UnknownRowError
 from trimtab_storage.rows import Json, NewPoint, PointRow, Split
 from trimtab_storage.schema import point
 
@@ -18,6 +19,8 @@ _FIELDS = [point.c[field.name] for field in fields(PointRow)]
 _KEEP_FIRST = insert(point).on_conflict_do_nothing(
     index_elements=["study_id", "artifact_key", "knobs_key", "split"]
 )
+
+_LATENCY_COLUMNS = ("latency", "latency_ms", "latency_high_ms")
 
 _Key = tuple[str, str, str]
 
@@ -60,7 +63,7 @@ def count(connection: Connection, study_id: int) -> int:
 
 
 def has_latency(connection: Connection, study_id: int) -> bool:
-    own = point.c.study_id == study_id, point.c.latency.is_not(None)
+    own = point.c.study_id == study_id, point.c.latency_ms.is_not(None)
     return connection.execute(select(point.c.id).where(*own).limit(1)).first() is not None
 
 
@@ -79,6 +82,30 @@ def on_frontier(
 def set_feasible(connection: Connection, point_ids: Sequence[int], feasible: bool) -> None:
     wanted = select(func.json_each(_json.dumps(list(point_ids))).table_valued("value").c.value)
     connection.execute(update(point).where(point.c.id.in_(wanted)).values(feasible=feasible))
+
+
+def set_latencies(
+    connection: Connection, study_id: int, latencies: Mapping[int, Json | None]
+) -> list[PointRow]:
+    """Gives points another latency, sets the flags of its frontier, and gives these points.
+
+    Raises:
+        UnknownRowError: if one is no point of the study.
+    """
+    own = point.c.study_id == study_id, point.c.id == bindparam("of")
+    columns = {name: bindparam(f"new_{name}") for name in _LATENCY_COLUMNS}
+    values = [
+        {"of": point_id, **{f"new_{k}": v for k, v in _latency_values(latency).items()}}
+        for point_id, latency in latencies.items()
+    ]
+    if values:
+        connection.execute(update(point).where(*own).values(columns), values)
+        frontier.mark_latencies(connection, study_id)
+    rows = [by_id(connection, point_id) for point_id in latencies]
+    found = [row for row in rows if row is not None and row.study_id == study_id]
+    if len(found) < len(rows):
+        raise UnknownRowError(f"latencies must be of points of study {study_id}, but one is not")
+    return found
 
 
 def _owners(
@@ -100,7 +127,6 @@ def _key(new: NewPoint) -> _Key:
 
 
 def _values(study_id: int, trial_id: int | None, new: NewPoint, now: str) -> dict[str, Any]:
-    latency_ms, latency_high_ms = _latency(new.latency)
     # The casts take the number types of other libraries, which SQLite would store as bytes.
     return {
         "study_id": study_id,
@@ -116,14 +142,16 @@ def _values(study_id: int, trial_id: int | None, new: NewPoint, now: str) -> dic
         "flops": float(new.flops),
         "flops_ratio": float(new.flops_ratio),
         "params": int(new.params),
-        "latency": new.latency,
-        "latency_ms": latency_ms,
-        "latency_high_ms": latency_high_ms,
+        **_latency_values(new.latency),
         "feasible": bool(new.feasible),
         "on_flops_frontier": False,
         "on_latency_frontier": False,
         "created_at": now,
     }
+
+
+def _latency_values(latency: Json | None) -> dict[str, Any]:
+    return dict(zip(_LATENCY_COLUMNS, (latency, *_latency(latency)), strict=True))
 
 
 def _latency(latency: Json | None) -> tuple[float | None, float | None]:

@@ -97,8 +97,21 @@ def mark(connection: Connection, study_id: int, after_id: int) -> None:
         connection.execute(statement, {"study": study_id, "after": after_id})
 
 
-def _flip(flag: ColumnElement[bool], cost: ColumnElement[float]) -> Update:
-    candidates = _candidates(flag, cost)
+def mark_latencies(connection: Connection, study_id: int) -> None:
+    """Sets the flags of the latency frontier right after latencies of old points have changed.
+
+    What was beaten may not be any more, so all points of the study that have a latency are looked
+    at; those are few beside the others.
+    """
+    connection.execute(_FORGET, {"study": study_id})
+    connection.execute(_REMARK, {"study": study_id})
+
+
+def _flip(
+    flag: ColumnElement[bool], cost: ColumnElement[float], candidates: CTE | None = None
+) -> Update:
+    if candidates is None:
+        candidates = _candidates(flag, cost)
     unbeaten = _unbeaten(candidates)
     wrong = select(candidates.c.id).where(
         candidates.c.flagged != candidates.c.id.in_(unbeaten.scalar_subquery())
@@ -116,6 +129,12 @@ def _candidates(flag: ColumnElement[bool], cost: ColumnElement[float]) -> CTE:
         point.c.id, cost.label("cost"), point.c.drop, literal_column("0").label("flagged")
     ).where(point.c.id > bindparam("after"), point.c.split == Split.SEARCH.value, cost.is_not(None))
     return union_all(flagged, new).cte("candidates")
+
+
+def _every(flag: ColumnElement[bool], cost: ColumnElement[float]) -> CTE:
+    own = point.c.study_id == bindparam("study"), point.c.split == Split.SEARCH.value
+    query = select(point.c.id, cost.label("cost"), point.c.drop, flag.label("flagged"))
+    return query.where(*own, cost.is_not(None)).cte("candidates")
 
 
 def _unbeaten(candidates: CTE) -> Select[tuple[int]]:
@@ -141,3 +160,11 @@ _AXES = {
     Cost.LATENCY: (point.c.on_latency_frontier, point.c.latency_ms),
 }
 _FLIPS = [_flip(flag, cost) for flag, cost in _AXES.values()]
+_ON_LATENCY = _AXES[Cost.LATENCY]
+_REMARK = _flip(*_ON_LATENCY, _every(*_ON_LATENCY))
+_FORGET = (
+    update(point)
+    .where(point.c.study_id == bindparam("study"), point.c.on_latency_frontier == _YES)
+    .where(point.c.latency_ms.is_(None))
+    .values(on_latency_frontier=False)
+)

@@ -8,8 +8,9 @@ right in any order.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Self
 
 from sqlalchemy import Connection
@@ -320,6 +321,27 @@ class Store(ArtifactStore):
             for feasible, point_ids in changed.items():
                 _points.set_feasible(connection, point_ids, feasible)
         return sum(map(len, changed.values()))
+
+    def set_latencies(
+        self,
+        lease: Lease,
+        latencies: Mapping[int, Json | None],
+        is_feasible: Callable[[PointRow], bool],
+    ) -> list[PointRow]:
+        """Replaces what is known of the latency of points, judges them anew, and gives them.
+
+        The frontier of latency follows. A latency without a ``value``, or whose ``verdict`` is
+        ``unstable``, has no place there.
+
+        Raises:
+            UnknownRowError: One is no point of the leased study; nothing is changed.
+        """
+        with self._holding(lease) as connection:
+            rows = _points.set_latencies(connection, lease.study_id, latencies)
+            for feasible in (True, False):
+                ids = [row.id for row in rows if bool(is_feasible(row)) is feasible]
+                _points.set_feasible(connection, ids, feasible)
+            return [replace(row, feasible=bool(is_feasible(row))) for row in rows]
 
     # Events
 

@@ -8,6 +8,7 @@ import pytest
 
 from trimtab_storage.errors import (
     InvalidValueError,
+    UnknownRowError,
 )
 from trimtab_storage.invariants import check_invariants
 from trimtab_storage.rows import (
@@ -23,6 +24,7 @@ from trimtab_storage.testing._values import (
     latency_of,
     make_artifact,
     make_point,
+    timed,
 )
 
 
@@ -71,6 +73,56 @@ class PointContract(ContractFixtures):
         """Otherwise it could enter a frontier without a lease."""
         with pytest.raises(InvalidValueError, match="certify"):
             store.add_certified_point(study.id, make_point(split="search"))
+
+    def test_latencies_that_change_move_the_frontier(self, store: Store, lease: Lease) -> None:
+        """What was beaten may not be any more; what has none any more has no place there."""
+        new = [
+            make_point(f"a{i}", drop=drop, latency=timed(ms))
+            for i, (drop, ms) in enumerate([(0.01, 5.0), (0.02, 4.0), (0.03, 6.0), (0.04, None)])
+        ]
+        first, second, third, fourth = store.add_points(lease, new)
+        assert self.fastest(store, lease) == [second, first]
+        changed = store.set_latencies(
+            lease,
+            {
+                first: timed(7.0),
+                second: None,
+                fourth: {"verdict": "predicted", "value": None, "predicted": 1.0},
+            },
+            lambda row: row.id == first,
+        )
+        assert [(row.id, row.feasible) for row in changed] == [
+            (first, True),
+            (second, False),
+            (fourth, False),
+        ]
+        assert self.fastest(store, lease) == [third, first]
+        assert [p.id for p in store.points(lease.study_id) if p.feasible] == [first, third]
+        assert store.point(second).latency is None  # type: ignore[union-attr]
+        store.set_latencies(lease, {fourth: timed(1.0, verdict="unstable")}, bool)
+        assert self.fastest(store, lease) == [third, first]
+        store.set_latencies(lease, {fourth: timed(6.5)}, bool)
+        assert self.fastest(store, lease) == [third, first]
+        store.set_latencies(lease, {third: timed(8.0)}, bool)
+        assert self.fastest(store, lease) == [fourth, first]
+        assert check_invariants(store, lease.study_id) == []
+
+    def test_latencies_are_of_points_of_the_study(self, store: Store, lease: Lease) -> None:
+        """Those of others are not touched, and nothing is written by halves."""
+        (mine,) = store.add_points(lease, [make_point("aa", latency=timed(5.0))])
+        other = store.create_study("other", {}, {}, {})
+        theirs = store.acquire(other.id, "other", TTL_S)
+        (there,) = store.add_points(theirs, [make_point("aa", latency=timed(5.0))])
+        with pytest.raises(UnknownRowError, match="points of study"):
+            store.set_latencies(lease, {mine: timed(9.0), there: timed(9.0)}, bool)
+        for point_id in (mine, there):
+            row = store.point(point_id)
+            assert row is not None and row.latency == timed(5.0) and row.on_latency_frontier
+
+    @staticmethod
+    def fastest(store: Store, lease: Lease) -> list[int]:
+        """Gives the points of the latency frontier, the fastest first."""
+        return [row.id for row in store.frontier(lease.study_id, "latency")]
 
     @pytest.mark.parametrize("seed", range(8))
     def test_flags_follow_the_definition_on_random_points(

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trimtab_storage.rows import Lease, NewArtifact, NewPoint, PointRow, Recipe, TrialRow
+from trimtab_storage.rows import (
+    Json,
+    Lease,
+    NewArtifact,
+    NewPoint,
+    PointRow,
+    Recipe,
+    TrialRow,
+)
 from trimtab_storage.store import Store
 
 TTL_S = 60.0
@@ -75,6 +83,11 @@ def beaten(one: PointRow, others: list[PointRow], cost: Callable[[PointRow], flo
         and (other.drop < one.drop or theirs < mine)
         for other in others
     )
+
+
+def timed(value: float | None, **others: Any) -> Json | None:
+    """Gives a latency as points have it; None where there is none."""
+    return None if value is None else {"value": value, "high": value, "verdict": "stable", **others}
 
 
 def latency_of(row: PointRow) -> float | None:
