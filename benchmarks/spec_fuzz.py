@@ -32,7 +32,10 @@ BASE: dict[str, Any] = {
         "max_length": 128,
     },
     "finetune": {"epochs": 2, "lr": 5e-5, "batch_size": 32},
-    "budget": {"flops": "40%"},
+    "budget": {
+        "flops": "40%",
+        "latency": {"p95": "8 ms", "batch_size": 4, "device": "cpu", "lengths": [16, 64]},
+    },
     "max_drop": "1 pt",
     "search": {
         "strategies": [{"fisher": {"calibration": [256, 512], "tuning": "scale"}}],
@@ -47,6 +50,7 @@ BASE: dict[str, Any] = {
 _MAX_BYTES = 512 * 1024  # twice what a spec may have
 _WORDS = (
     *("train", "time", "flops", "fisher", "ltp", "latency", "regression", "accuracy", "unlabeled"),
+    *("throughput", "mean", "p50", "2x", "200/s", "8 ms", "lengths"),
     *("", " ", "~", "no", "0x1F", "1:30", "1e-3", "40 %", "-1 pt", "1e400 s", "9" * 60, "%", "é"),
     *("package:a/../b", "package:", "http://x/y", "a/b", "../..", "~nobody/x", "x" * 5000, "\n"),
     *("\x00", "\x1b[31m", "\ud800", "\u2028", "𝟘𝟙", "[[", "{{", "&a", "*a", "!!int 3", "<<"),

@@ -30,8 +30,10 @@ from functools import partial
 from typing import Any
 
 import _paragraphs
+import _untrained
 import numpy as np
 from _paragraphs import Batch
+from _untrained import EXIT_WIDTH
 
 from trimtab_strategies.cost import Placement
 
@@ -51,8 +53,6 @@ BATCH_SIZE, ROWS, ROWS_ONE, ROUNDS = 32, 640, 128, 5
 IN_A_ROW = 16
 LEAST_LONG = 100
 HALF, QUARTER = 0.5, 0.25
-NEAR_ENOUGH = 0.003
-EXIT_WIDTH = 128
 BASELINE = "stock transformers BERT, SDPA, unpadded by length-sorting, same batches, same run"
 
 
@@ -135,7 +135,7 @@ def _row(
 
 def ltp(dense: Any, batches: Sequence[Batch], share: float) -> Configuration:
     """Sets one factor on thresholds that rise in a straight line."""
-    model = _with_thresholds(dense)
+    model = _untrained.with_thresholds(dense)
     ratio = _set_scale(model, batches, share, "delta_scale", 0.0, 10.0)
     return Configuration("LTP", share, model, ratio)
 
@@ -143,75 +143,23 @@ def ltp(dense: Any, batches: Sequence[Batch], share: float) -> Configuration:
 def acc(dense: Any, batches: Sequence[Batch], share: float) -> Configuration:
     """Sets the one share of its tokens that every layer keeps."""
     shares = [1.0] * dense.config.num_hidden_layers
-    model = _copied(dense, token_rule={"kind": "share", "shares": shares})
+    model = _untrained.copied(dense, token_rule={"kind": "share", "shares": shares})
     ratio = _set_scale(model, batches, share, "alpha_sc", 1.0, 0.0)
     return Configuration("ACC", share, model, ratio)
 
 
 def exits(dense: Any, batches: Sequence[Batch], share: float) -> Configuration:
     """Sets how sure a sample must be to leave."""
-    model = _with_exits(dense, batches)
+    model = _untrained.with_exits(dense, batches)
     return Configuration("exits", share, model, _set_tau(model, batches, share))
 
 
 def magic_pyramid(dense: Any, batches: Sequence[Batch], share: float) -> Configuration:
     """Lets thresholds and exits save about the same: the root of the share each."""
-    pruned = _with_thresholds(dense)
+    pruned = _untrained.with_thresholds(dense)
     _set_scale(pruned, batches, share**0.5, "delta_scale", 0.0, 10.0)
-    model = _with_exits(pruned, batches)
+    model = _untrained.with_exits(pruned, batches)
     return Configuration("Magic Pyramid", share, model, _set_tau(model, batches, share))
-
-
-def _with_thresholds(dense: Any) -> Any:
-    import torch
-
-    from trimtab_strategies.ltp._thresholds import linear_thresholds
-
-    rule = {"kind": "threshold", "normaliser": "fixed", "reference_length": 128}
-    model = _copied(dense, token_rule=rule)
-    model.token_rule.base.copy_(torch.tensor(linear_thresholds(0.01, len(model.layers))))
-    return model
-
-
-def _with_exits(model: Any, batches: Sequence[Batch]) -> Any:
-    """Copies a model, with a random exit behind every layer but the last, centred and scaled."""
-    import torch
-
-    layers = list(range(model.config.num_hidden_layers - 1))
-    settings = {"layers": layers, "kind": "mlp", "read": "mean", "width": EXIT_WIDTH}
-    torch.manual_seed(0)
-    child = _copied(model, exits=settings)
-    said = _recorded(child, batches).exit_logits
-    for place, head in enumerate(child.exits):
-        centre = said[:, place].mean(axis=0)
-        factor = _middling_factor(said[:, place] - centre)
-        with torch.no_grad():
-            head.out.bias -= torch.from_numpy(centre).to(head.out.bias)
-            head.out.weight *= factor
-            head.out.bias *= factor
-    return child
-
-
-def _middling_factor(logits: Any) -> float:
-    """Finds what to multiply logits by so that half of the samples are surer than one half."""
-    from trimtab_strategies.replay import uncertainty
-
-    def median_at(factor: float) -> float:
-        return float(np.median(uncertainty(logits * factor)))
-
-    return _bisected(median_at, 0.0, 1e4, 0.5)
-
-
-def _copied(model: Any, **settings: Any) -> Any:
-    """Copies a model, with a token rule or exits beside what it has, and in eval mode."""
-    from trimtab_strategies.elastic import TrimtabConfig, TrimtabForSequenceClassification
-
-    config = TrimtabConfig.from_dict({**model.config.to_dict(), **settings})
-    child = TrimtabForSequenceClassification(config)
-    loaded = child.load_state_dict(model.state_dict(), strict=False)  # what is new stays as drawn
-    assert not loaded.unexpected_keys
-    child.eval().keep_layouts()
-    return child
 
 
 # Knobs
@@ -224,9 +172,9 @@ def _set_scale(
 
     def ratio_at(scale: float) -> float:
         model.config.knobs[knob] = scale
-        return float(_flops_ratios(model, _recorded(model, batches))[:, -1].mean())
+        return float(_flops_ratios(model, _untrained.recorded(model, batches))[:, -1].mean())
 
-    model.config.knobs[knob] = _bisected(ratio_at, dear, cheap, share)
+    model.config.knobs[knob] = _untrained.bisected(ratio_at, dear, cheap, share)
     return ratio_at(model.config.knobs[knob])
 
 
@@ -234,24 +182,13 @@ def _set_tau(model: Any, batches: Sequence[Batch], share: float) -> float:
     """Sets ``tau`` to where the replayed curve is nearest to a share of the FLOPs; gives it."""
     from trimtab_strategies.replay import leaves_by_entropy, sweep_entropy, uncertainty
 
-    records = _recorded(model, batches)
+    records = _untrained.recorded(model, batches)
     ratios, unsure = _flops_ratios(model, records), uncertainty(records.exit_logits)
     curve = sweep_entropy(unsure, ratios[:, :, None])
     at = int(np.abs(curve.sums[:, 0] / len(ratios) - share).argmin())
     # Between two settings the outcome is the lower one's, and rounding cannot change it.
     model.config.knobs["tau"] = tau = float(curve.settings[at : at + 2].mean())
     return float(ratios[np.arange(len(ratios)), leaves_by_entropy(unsure, tau)].mean())
-
-
-def _bisected(value_at: Callable[[float], float], high: float, low: float, wanted: float) -> float:
-    """Finds where a falling function is near a value; ``high`` and ``low`` are where it is so."""
-    for _ in range(25):
-        middle = (high + low) / 2
-        value = value_at(middle)
-        if abs(value - wanted) < NEAR_ENOUGH:
-            break
-        high, low = (middle, low) if value > wanted else (high, middle)
-    return middle
 
 
 def _flops_ratios(model: Any, records: Any) -> Any:
@@ -269,22 +206,3 @@ def _flops_ratios(model: Any, records: Any) -> Any:
     macs = leaving_macs(shape, records, placement, one_exit)
     dense = mean_flops(shape, LengthHistogram.from_lengths(records.lengths))
     return FLOPS_PER_MAC * macs / dense
-
-
-def _recorded(model: Any, batches: Sequence[Batch]) -> Any:
-    from trimtab_strategies.records import Records
-
-    traces = [model.trace(**batch) for batch in batches]
-
-    def joined(part: str, kind: type) -> Any:
-        return np.concatenate([getattr(trace, part).numpy().astype(kind) for trace in traces])
-
-    lengths = joined("lengths", np.int64)
-    return Records(
-        lengths,
-        joined("kept", np.int64),
-        tuple((model.config.exits or {"layers": ()})["layers"]),
-        joined("exit_logits", np.float64),
-        joined("logits", np.float64),
-        np.zeros_like(lengths),
-    )

@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from trimtab._latency_words import latency_text
 from trimtab.query import choose_among
-from trimtab.selection import Limits, Measured, is_feasible
+from trimtab.selection import NOT_MEASURED, Limits, Measured, is_feasible
 from trimtab_strategies.recipe import describe
 
 Cost = Literal["flops", "latency"]
@@ -67,11 +68,14 @@ class Scene:
     x_range: tuple[float, float]
     y_range: tuple[float, float]
     y_floor: float
+    statistic: str = ""
 
     @property
     def x_label(self) -> str:
         """The name of the cost axis."""
-        return "FLOPs per sample, % of the baseline" if self.cost == "flops" else "latency, ms"
+        if self.cost == "flops":
+            return "FLOPs per sample, % of the baseline"
+        return " ".join([*([self.statistic] if self.statistic else []), "latency of a request, ms"])
 
     @property
     def y_label(self) -> str:
@@ -156,14 +160,23 @@ def make_scene(
         x_range=(0.0, 1.06 * max(xs)),
         y_range=(y_floor - room, y_top + 2 * room),
         y_floor=y_floor,
+        statistic=_statistic(drawn) if cost == "latency" else "",
     )
 
 
 def _x(point: Measured, cost: Cost) -> float | None:
     if cost == "flops":
         return 100 * point.flops_ratio
-    value = None if point.latency is None else point.latency.get("value")
-    return None if value is None else float(value)
+    latency = point.latency
+    if latency is None or latency.get("value") is None or latency.get("verdict") in NOT_MEASURED:
+        return None
+    return float(latency["value"])
+
+
+def _statistic(points: Sequence[Measured]) -> str:
+    """Names what of many requests is drawn; nothing where that is not the same of all points."""
+    found = {str((point.latency or {}).get("statistic") or "") for point in points}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _max_x(limits: Limits, baseline: Measured, cost: Cost) -> float | None:
@@ -198,6 +211,7 @@ def _hover(point: Plotted, metric_name: str) -> str:
         ", ".join(f"{name} = {value}" for name, value in point.knobs.items()),
         f"{metric_name} {point.metric:.4f}, drop {100 * point.drop:.2f} pt",
         f"{100 * point.flops_ratio:.1f}% FLOPs, {point.flops / 1e6:,.1f} MFLOPs",
+        "" if _x(point, "latency") is None else latency_text(point.latency),
     ]
     return "<br>".join(html.escape(line) for line in lines if line)
 

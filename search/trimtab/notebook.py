@@ -6,13 +6,14 @@ its own, which notebooks show also where they do not trust the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trimtab._html import block, facts, image, message, paragraph, table
+from trimtab._frontier_html import frontier_parts, recipe_text
+from trimtab._html import block, facts, message, paragraph
+from trimtab._latency_words import and_latency
 from trimtab._wording import big, duration, one_line, percent, points, replay_command
-from trimtab.selection import Choice, Limits, is_feasible
+from trimtab.selection import Choice
 
 if TYPE_CHECKING:
     from trimtab.controller import RunResult
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 Parts = Iterable[str]
 
-MOST_ROWS, MOST_FAILED = 12, 3
+MOST_FAILED = 3
 MOST_DRAWN = 2000
 """Of more points than that only the frontier is drawn: reading and drawing all takes time."""
 
@@ -83,8 +84,12 @@ def _counted(counts: Mapping[str, int], wanted: int) -> str:
 
 def _best(best: Mapping[str, Any]) -> str:
     word = "best" if best["feasible"] else "nothing meets the limits; closest"
-    cost, drop = percent(best["flops_ratio"]), points(best["drop"])
-    return f"{word}: point {best['id']}, {cost} FLOPs at {drop}"
+    return f"{word}: point {best['id']}, {_standing_of(best)}"
+
+
+def _standing_of(point: Mapping[str, Any]) -> str:
+    latency = and_latency(point.get("latency_ms") or point.get("latency"))
+    return f"{percent(point['flops_ratio'])} FLOPs{latency} at {points(point['drop'])}"
 
 
 def _chosen(choice: Choice[PointRow]) -> str:
@@ -119,7 +124,7 @@ def result_html(result: RunResult) -> str:
         written, chosen = result.emission, result.choice
         seen = {"unseen rows": _certified(written), "checkpoint": written.path}
         yield facts({**_choice_facts(chosen), **seen})
-        yield from _frontier(result.frontier, result.limits, chosen.point.id, "metric")
+        yield from frontier_parts(result.frontier, result.limits, chosen.point.id, "metric")
 
     return block(f"Run of {result.study}", parts)
 
@@ -129,9 +134,9 @@ def emission_html(emission: Emission) -> str:
 
     def parts() -> Parts:
         point = emission.point
-        told = f"point {point.id}, {percent(point.flops_ratio)} FLOPs at {points(point.drop)}"
+        told = f"point {point.id}, {_standing_of(vars(point))}"
         seen = {"unseen rows": _certified(emission), "checkpoint": emission.path}
-        yield facts({"point": told, "recipe": _recipe(point), **seen})
+        yield facts({"point": told, "recipe": recipe_text(point), **seen})
 
     return block("Checkpoint", parts)
 
@@ -151,35 +156,35 @@ def _study_parts(study: Study) -> Parts:
     counted = _counted(found["trials"], row.spec["search"]["trials"])
     reused, left, base = sum(t.reused for t in trials), found["remaining_s"], row.baseline
     at_most = "" if left is None else f", at most {duration(left)} left"
-    dense = f"{base['metric']:.4f} at {big(base['flops'])}FLOPs" if base else "not measured yet"
     told = {
         "state": found["state"],
         "trials": counted + (f"; steps reused: {reused}" if reused else ""),
         "time": f"{duration(found['elapsed_s'])} used{at_most}",
-        "baseline": dense,
+        "baseline": _dense(base),
     }
     choice = None if found["best"] is None else study.choose()
     yield facts(told | (_choice_facts(choice) if choice else {}))
     if choice is not None:
         every = study.points() if study.n_points() <= MOST_DRAWN else []
         metric = row.spec["task"]["metric"]
-        yield from _frontier(
+        yield from frontier_parts(
             study.frontier_points(), study.limits(), choice.point.id, metric, every
         )
     yield from _failed(study, [trial for trial in trials if trial.state == "failed"])
+
+
+def _dense(base: Mapping[str, Any] | None) -> str:
+    if base is None:
+        return "not measured yet"
+    latency = and_latency(base.get("latency_ms"))
+    return f"{base['metric']:.4f} at {big(base['flops'])}FLOPs{latency}"
 
 
 def _choice_facts(choice: Choice[PointRow]) -> dict[str, Any]:
     word, _, told = _chosen(choice).rpartition(": ")
     relax = "; or to ".join(choice.relaxations)
     more = {"it would be enough to": relax} if relax else {}
-    return {word: told, "recipe": _recipe(choice.point), **more}
-
-
-def _recipe(point: PointRow) -> str:
-    from trimtab_strategies.recipe import describe
-
-    return describe(point.recipe, point.knobs)
+    return {word: told, "recipe": recipe_text(choice.point), **more}
 
 
 def _failed(study: Study, failed: Sequence[TrialRow]) -> Parts:
@@ -190,61 +195,3 @@ def _failed(study: Study, failed: Sequence[TrialRow]) -> Parts:
         yield paragraph(f"trial {trial.number} failed: {reason}; to run it again:", command)
     if len(failed) > MOST_FAILED:
         yield paragraph(f"{len(failed) - MOST_FAILED} more failed before; all:", "study.trials()")
-
-
-def _frontier(
-    front: Sequence[PointRow],
-    limits: Limits,
-    best_id: int,
-    metric: str,
-    every: Sequence[PointRow] = (),
-) -> Parts:
-    if not front:
-        return
-    yield _picture(front, limits, metric, every or front)
-    columns = ("", "point", "FLOPs", "of baseline", metric, "drop", "params", "recipe")
-    shown = _spread([place for place, point in enumerate(front) if point.id == best_id], len(front))
-    rows = [_cells(front[place], limits, best_id) for place in shown]
-    yield table(columns, rows, right=columns[1:-1])
-    if len(front) > len(shown):
-        yield paragraph(f"{len(shown)} of {len(front)} points of the frontier")
-
-
-def _cells(point: PointRow, limits: Limits, best_id: int) -> list[str]:
-    mark = "*" if point.id == best_id else ""
-    return [
-        mark if is_feasible(point, limits) else "-",
-        str(point.id),
-        big(point.flops),
-        percent(point.flops_ratio),
-        f"{point.metric:.4f}",
-        points(point.drop),
-        big(point.params),
-        _recipe(point),
-    ]
-
-
-def _spread(kept: Collection[int], n: int) -> list[int]:
-    """Picks places evenly among ``n``, the ends and those that are ``kept`` included."""
-    if n <= MOST_ROWS:
-        return list(range(n))
-    even = [round(place * (n - 1) / (MOST_ROWS - 1)) for place in range(MOST_ROWS)]
-    return sorted({*even, *kept})
-
-
-def _picture(
-    front: Sequence[PointRow], limits: Limits, metric: str, drawn: Sequence[PointRow]
-) -> str:
-    from trimtab._plot_scene import make_scene
-    from trimtab._plot_svg import svg_of
-
-    first = front[0]
-    dense = replace(
-        first,
-        drop=0.0,
-        metric=first.metric + first.drop,
-        flops=first.flops / (first.flops_ratio or 1.0),
-        flops_ratio=1.0,
-    )
-    scene = make_scene(drawn, {p.id for p in front}, dense, limits, "", "flops", metric)
-    return image(svg_of(scene), f"The frontier: change of {metric} against FLOPs")

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from trimtab._latency_words import bound_text, texts_text, workload_text
+from trimtab._plan_prices import disk_bytes, finetune_passes, flops_per_second, trial_passes
 from trimtab._reuse import Reuse, look_up
 from trimtab.controller import budget_ratio, limits_of, task_of
 from trimtab.controller._ladder import ladder
-from trimtab.controller._ranking import KEEP, rows_of, work_of
+from trimtab.controller._limits import latency_of
+from trimtab.controller._ranking import KEEP, rows_of
 from trimtab.controller._reach import Combination
-from trimtab.controller._underway import MOST_PREFIXES
 from trimtab.spec import Flops, Spec
 from trimtab_storage import ArtifactFiles
 from trimtab_strategies import registry
-from trimtab_strategies.base import CostRange, default_choices
+from trimtab_strategies.base import CostRange
 from trimtab_strategies.cost import mean_flops
 from trimtab_workers.executors import WorkerContext
 from trimtab_workers.jobs import Place, Survey, SurveyJob
 
-STATISTICS_BYTES, TILE = 4, 256
-FRONTIER_MODELS = 8
-"""About how many models of a study lie on its frontier, and so keep their weights."""
+_OF = "the baseline's FLOPs"
+_TIMED_FIRST = f"shares of {_OF} that the budget is expected to allow, once requests were timed"
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Plan:
     disk_bytes: int
     reuse: Reuse
     warnings: tuple[str, ...]
+    latency: Mapping[str, Any] | None = None
+    """What is limited and timed, with ``words`` for it; None without a budget on latency."""
 
     def to_plain(self) -> dict[str, Any]:
         """Gives the plan as JSON-able values."""
@@ -82,13 +84,22 @@ class Plan:
             **({"fine-tuning": tuned} if self.finetune_seconds else {}),
             **spans,
             **({"left out": self.left_out} if self.left_out else {}),
-            "each recipe is made at": f"{rungs} of the baseline's FLOPs",
+            **self._latency_facts(),
+            "each recipe is made at": _TIMED_FIRST if self.latency else f"{rungs} of {_OF}",
             "trials": f"{self.trials_wanted} wanted; about {self.trials_that_fit} fit the time "
             f"left, at {self.seconds_per_trial:.0f} s each (a rough estimate)",
             **({"looks": self.looks} if self.looks else {}),
             **({"stops early": self.stop} if self.stop else {}),
             "disk": f"about {self.disk_bytes / 1e6:,.0f} MB",
             **self.reuse.facts(self.trials_wanted),
+        }
+
+    def _latency_facts(self) -> dict[str, str]:
+        if self.latency is None:
+            return {}
+        return {
+            "latency": self.latency["words"],
+            "timed first": "the baseline and parts of it, when `run` starts",
         }
 
     def __repr__(self) -> str:
@@ -118,9 +129,9 @@ def make_plan(spec: Spec, db: str) -> Plan:
     reuse, prospect = look_up(spec, survey, db, ratio)
     names = [entry.name for entry in spec.search.strategies]
     reach = {name: registry.get(name).reach(survey.shape, survey.histogram) for name in names}
-    samples_per_s = _flops_per_second(survey) / flops
-    seconds = reuse.seconds_per_trial or _trial_passes(spec, survey, ladder(ratio)) / samples_per_s
-    tuning_s = 0.0 if reuse.has_baseline else _finetune_passes(spec, survey) / samples_per_s
+    samples_per_s = flops_per_second(survey) / flops
+    seconds = reuse.seconds_per_trial or trial_passes(spec, survey, ladder(ratio)) / samples_per_s
+    tuning_s = 0.0 if reuse.has_baseline else finetune_passes(spec, survey) / samples_per_s
     left_s = max(0.0, spec.search.time.seconds - reuse.elapsed_s - tuning_s)
     fits = int(spec.workers.count * left_s / max(seconds, 1e-3))
     return Plan(
@@ -144,11 +155,12 @@ def make_plan(spec: Spec, db: str) -> Plan:
         finetune_seconds=tuning_s,
         seconds_per_trial=seconds,
         trials_that_fit=fits,
-        disk_bytes=_disk_bytes(survey),
+        disk_bytes=disk_bytes(survey),
         reuse=reuse,
         warnings=tuple(
             _warnings(spec, survey, ratio, prospect.least, reuse.terminal_trials + fits)
         ),
+        latency=_latency(spec),
     )
 
 
@@ -166,7 +178,7 @@ def _warnings(
             f"the budget is {ratio:.1%} of the baseline's FLOPs, but no recipe goes below "
             f"{lowest:.1%}: the run would end with exit code 3"
         )
-    if ratio is not None and ratio >= 1:
+    if ratio is not None and ratio >= 1 and spec.budget.latency is None:
         dense = _shown(mean_flops(survey.shape, survey.histogram))
         found.append(
             f"the baseline meets this budget as it is ({dense} per sample): lower it to have "
@@ -183,6 +195,19 @@ def _warnings(
             "give more time or workers, or fewer trials"
         )
     return found
+
+
+def _latency(spec: Spec) -> dict[str, Any] | None:
+    """Gives what is limited and timed for a budget on latency."""
+    budget, wanted = spec.budget.latency, latency_of(spec)
+    if budget is None or wanted is None:
+        return None
+    workload = wanted.workload.to_plain()
+    told = f"{bound_text(budget.model_dump(mode='json'))} {workload_text(workload)}"
+    words = f"{told}; {texts_text(workload)}"
+    del workload["seed"]
+    limit = str(budget.bound)
+    return {"words": words, "statistic": wanted.statistic, "limit": limit, **workload}
 
 
 def _stop(spec: Spec) -> str | None:
@@ -207,60 +232,3 @@ def _looks(spec: Spec, survey: Survey) -> str | None:
 
 def _shown(flops: float) -> str:
     return str(Flops(absolute=float(f"{flops:.3g}")))
-
-
-def _trial_passes(spec: Spec, survey: Survey, rungs: tuple[float, ...]) -> float:
-    """Prices the dearest recipe of one step, in forward passes of the baseline over a row.
-
-    Gradients cost about three forward passes, the dense teacher one, and each rung two at its own
-    size, with one more over the search rows.
-    """
-    rows = min(_most_rows(spec), survey.n_train)
-    retraining_free = rows * (3 + 1 + 2 * sum(rungs)) + survey.n_search * sum(rungs)
-    strategies = [registry.get(entry.name) for entry in spec.search.strategies]
-    training = max(strategy.passes(default_choices(strategy)) for strategy in strategies)
-    part = work_of([share.ratio for share in spec.search.looks or ()])
-    return max(retraining_free, part * (training * survey.n_train + survey.n_search))
-
-
-def _most_rows(spec: Spec) -> int:
-    """Gives the largest number of training rows that a recipe of this spec may look at."""
-    return max(
-        (
-            int(value)
-            for entry in spec.search.strategies
-            for choice in registry.get(entry.name).choices
-            if choice.counts_rows
-            for value in entry.pins.get(choice.name, choice.values or ())
-        ),
-        default=0,
-    )
-
-
-def _finetune_passes(spec: Spec, survey: Survey) -> float:
-    """Prices fine-tuning likewise: a step forward and back costs about three passes."""
-    return 0.0 if survey.has_head else 3.0 * spec.finetune.epochs * survey.n_train
-
-
-def _flops_per_second(survey: Survey) -> float:
-    """Times a feed-forward product of the model's own size; the best of many, on a busy machine."""
-    import torch
-
-    tokens = 32 * max(1, round(survey.histogram.mean))
-    left = torch.rand(tokens, survey.shape.hidden_size)
-    right = torch.rand(survey.shape.hidden_size, max(survey.shape.filters))
-    best_s, started = float("inf"), time.perf_counter()
-    while time.perf_counter() - started < 0.3 or best_s == float("inf"):
-        before = time.perf_counter()
-        torch.mm(left, right)
-        best_s = min(best_s, time.perf_counter() - before)
-    # A whole encoder reaches about half of what its largest product alone does.
-    return 0.5 * 2 * left.numel() * right.shape[1] / best_s
-
-
-def _disk_bytes(survey: Survey) -> int:
-    """Sizes the baseline, a frontier of models, those that others start from, and statistics."""
-    widths = (*survey.shape.heads, *survey.shape.filters)
-    # Of a symmetric matrix about half is kept, in tiles.
-    statistics = sum(width * (width + TILE) // 2 for width in widths) * STATISTICS_BYTES
-    return survey.model_bytes * (1 + FRONTIER_MODELS + MOST_PREFIXES) + 4 * statistics

@@ -20,6 +20,8 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 SLACK = 1e-9
 ONE_POINT = 0.01
+NOT_MEASURED = frozenset({"predicted", "unstable"})
+"""Verdicts on a latency that no limit is met with."""
 
 
 class Measured(Protocol):
@@ -47,7 +49,10 @@ class Measured(Protocol):
 
     @property
     def latency(self) -> Mapping[str, Any] | None:
-        """None, or a mapping with ``value``, ``low``, ``high`` (ms) and ``verdict``."""
+        """None, or a mapping with ``value``, ``low``, ``high`` (ms) and ``verdict``.
+
+        Only a latency that was measured and is stable counts; others are as good as none.
+        """
 
 
 P = TypeVar("P", bound=Measured)
@@ -249,7 +254,7 @@ def _rules(limits: Limits) -> list[_Rule]:
 def _latency_ms(point: Measured) -> float:
     """The latency that a budget is held against: the upper end, infinite if not measured."""
     latency = point.latency
-    if latency is None or latency.get("verdict") == "unstable" or latency.get("high") is None:
+    if latency is None or latency.get("high") is None or latency.get("verdict") in NOT_MEASURED:
         return math.inf
     return float(latency["high"])
 

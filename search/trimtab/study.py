@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trimtab._latency_words import shown_latency
 from trimtab._wording import DEFAULT_DB as DEFAULT_DB
 from trimtab.errors import InputError, NothingFinishedError
 from trimtab.progress import hypervolume_of
@@ -74,7 +75,7 @@ class Study:
         limits = self.read_limits(max_drop, max_flops, max_latency)
         judged = limits or self.limits()
         found = self.frontier_points(limits, cost)
-        return points_frame([replace(p, feasible=is_feasible(p, judged)) for p in found])
+        return points_frame([_as_shown(point, judged) for point in found])
 
     def by_length(
         self,
@@ -248,7 +249,7 @@ class Study:
             "state": _state(row),
             "trials": counts,
             "best": None if best is None else point_plain(best.point, limits),
-            "baseline": row.baseline,
+            "baseline": baseline_plain(row),
             "elapsed_s": round(row.elapsed_s, 1),
             "remaining_s": _remaining_s(row, counts),
             "hypervolume": hypervolume_of(front, limits.max_drop),
@@ -282,10 +283,22 @@ def open_study(name: str, *, db: str = DEFAULT_DB) -> Study:
 
 def point_plain(point: PointRow, limits: Limits | None = None) -> dict[str, Any]:
     """Gives a point as ``frontier --json`` does; feasible by ``limits``, if given."""
-    known = {**vars(point), "latency_ms": point.latency}
+    known = {**vars(point), "latency_ms": shown_latency(point.latency)}
     if limits is not None:
         known["feasible"] = is_feasible(point, limits)
     return {name: known[name] for name in POINT_FIELDS}
+
+
+def baseline_plain(row: StudyRow) -> dict[str, Any] | None:
+    """Gives a study's baseline as ``status --json`` does; None where it is not measured yet."""
+    if row.baseline is None:
+        return None
+    return {**row.baseline, "latency_ms": shown_latency(row.baseline.get("latency_ms"))}
+
+
+def _as_shown(point: PointRow, limits: Limits) -> PointRow:
+    latency = None if shown_latency(point.latency) is None else point.latency
+    return replace(point, feasible=is_feasible(point, limits), latency=latency)
 
 
 _UNIT_S = {"ms": 0.001, "s": 1, "min": 60, "h": 3600}

@@ -93,7 +93,7 @@ def set_latencies(
         UnknownRowError: if one is no point of the study.
     """
     own = point.c.study_id == study_id, point.c.id == bindparam("of")
-    columns = {name: bindparam(f"new_{name}") for name in _LATENCY_COLUMNS}
+    columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in _LATENCY_COLUMNS}
     values = [
         {"of": point_id, **{f"new_{k}": v for k, v in _latency_values(latency).items()}}
         for point_id, latency in latencies.items()

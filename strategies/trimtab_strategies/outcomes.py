@@ -32,11 +32,15 @@ NO_EXITS: Mapping[str, Any] = {"kind": "linear", "read": "first", "width": 1}
 
 @dataclass(frozen=True)
 class Pricing:
-    """What of a model's configuration decides the cost of its rows."""
+    """What of a model's configuration decides the cost of its rows.
+
+    ``token_rule`` decides times alone: what a rule takes is no matrix product.
+    """
 
     shape: EncoderShape
     placement: Placement
     exits: Mapping[str, Any]
+    token_rule: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Pricing:
@@ -54,7 +58,7 @@ class Pricing:
         )
         # Where no tokens go, both placements cost the same.
         placement = "ltp" if rule is None else PLACEMENTS[rule["kind"]]
-        return cls(shape, placement, config.get("exits") or NO_EXITS)
+        return cls(shape, placement, config.get("exits") or NO_EXITS, rule)
 
     def macs(self, records: Records, used: Sequence[int]) -> Ints:
         """Gives the MACs [N, E'+1] of each sample for leaving at each exit in use, or at the end.
@@ -82,7 +86,7 @@ def outcome_at(pricing: Pricing, records: Records, knobs: Mapping[str, Any]) -> 
         ValueError: if records, configuration and knobs do not fit together.
     """
     used = list(knobs.get("exits", range(len(records.exit_layers))))
-    leaves = _leaves(records, knobs, used)
+    leaves = leaves_at(records, knobs, used)
     # Where nobody can leave, no exit is read.
     used, leaves = (used, leaves) if leaves is not None else ([], np.zeros_like(records.lengths))
     here = leaves[:, None]
@@ -91,7 +95,12 @@ def outcome_at(pricing: Pricing, records: Records, knobs: Mapping[str, Any]) -> 
     return macs, told
 
 
-def _leaves(records: Records, knobs: Mapping[str, Any], used: Sequence[int]) -> Ints | None:
+def leaves_at(records: Records, knobs: Mapping[str, Any], used: Sequence[int]) -> Ints | None:
+    """Gives the leaving place [N] of each sample among exits in use; None where nobody can leave.
+
+    Raises:
+        ValueError: if the knobs do not fit the records.
+    """
     if "tau" in knobs:
         return leaves_by_entropy(uncertainty(records.exit_logits[:, used]), knobs["tau"])
     wanted = knobs.get("patience", knobs.get("agreements"))

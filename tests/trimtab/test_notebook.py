@@ -107,7 +107,7 @@ def make(tmp_path: Path) -> Callable[..., Study]:
             for number, reason in enumerate(reasons):
                 trial = store.add_trial(lease, points[-1].recipe, f"recipe-{number}")
                 store.fail_trial(lease, trial.id, store.start_trial(lease, trial.id), reason, 3.0)
-            store.release(lease)
+            store.release(lease, state="new")
         return Study(name, db)
 
     return make
@@ -145,6 +145,18 @@ def test_the_picture_has_every_point_limit_and_label(make: Callable[..., Study])
         assert text in texts
     dots = sum(element.tag.endswith("circle") for element in found)
     assert dots == len(FOUND) + 4, "all points, and again those of the frontier"
+
+
+def test_latencies_are_shown_where_any_was_measured(make: Callable[..., Study]) -> None:
+    latency = {"statistic": "p95", "value": 6.1, "low": 5.9, "high": 6.4, "verdict": "stable"}
+    guessed = {"value": None, "verdict": "predicted"}
+    study = make(DENSE, point("b", 0.4, 0.01, latency=latency), point("c", 0.3, 0.05))
+    words = "40.0% FLOPs, 6.1 ms [5.9, 6.4] p95 at +1.00 pt"
+    assert words in repr(study)
+    shown = read(study._repr_html_()).text
+    assert words in shown and "latency" in shown and "–" in shown
+    other = make(DENSE, point("d", 0.4, 0.01, latency=guessed), name="guessed")
+    assert "latency" not in read(other._repr_html_()).text and " ms" not in repr(other)
 
 
 def test_of_many_points_the_frontier_is_shown(

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import trimtab
+from trimtab._plan_prices import flops_per_second
 from trimtab.errors import InputError, TrimtabError
-from trimtab.plan import Plan, _flops_per_second, make_plan
+from trimtab.plan import Plan, make_plan
 from trimtab_storage import Reader, Store
 from trimtab_strategies.base import CostRange
 from trimtab_strategies.cost import mean_flops
@@ -107,6 +108,41 @@ def test_a_budget_below_what_can_be_reached(
     )
 
 
+def test_a_budget_on_latency_says_what_will_be_timed(workspace: Any) -> None:
+    plan = plan_of(workspace, **{BUDGET: "latency: {p95: 8 ms, threads: 2}"})
+    facts = plan.facts()
+    assert facts["latency"] == "p95 ≤ 8 ms at batch 1 on cpu, 2 threads; texts of the data"
+    assert facts["timed first"] == "the baseline and parts of it, when `run` starts"
+    assert facts["each recipe is made at"].endswith("once requests were timed")
+    assert plan.to_plain()["latency"] == {
+        "words": facts["latency"],
+        "statistic": "p95",
+        "limit": "8 ms",
+        "batch_size": 1,
+        "device": "cpu",
+        "threads": 2,
+        "lengths": None,
+    }
+    assert plan.budget_ratio is None and plan.warnings == ()
+
+
+def test_budgets_on_both_costs_are_planned_together(workspace: Any) -> None:
+    latency = "{throughput: 2x, batch_size: 8, lengths: [16, 32]}"
+    plan = plan_of(workspace, **{BUDGET: f"flops: 100%\n  latency: {latency}"})
+    assert plan.latency is not None and plan.latency["statistic"] == "mean"
+    assert plan.facts()["latency"] == (
+        "throughput ≥ 200% of the baseline's at batch 8 on cpu; texts of 16 to 32 tokens"
+    )
+    # The baseline may meet the one and not the other.
+    assert plan.budget_ratio == 1.0 and plan.warnings == ()
+
+
+def test_without_a_budget_on_latency_nothing_is_timed(workspace: Any) -> None:
+    plan = plan_of(workspace)
+    assert plan.to_plain()["latency"] is None
+    assert not {"latency", "timed first"} & set(plan.facts())
+
+
 def test_an_odd_budget_gets_its_own_rung(workspace: Any) -> None:
     plan = plan_of(workspace, **{BUDGET: "flops: 37.5%"})
     assert plan.ladder == (0.5, 0.375, 0.3, 0.2)
@@ -135,7 +171,7 @@ def test_a_time_that_is_too_short(workspace: Any) -> None:
 def known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that does a hundred forward passes of any model's samples a second."""
     monkeypatch.setattr(
-        "trimtab.plan._flops_per_second",
+        "trimtab.plan.flops_per_second",
         lambda survey: 100 * mean_flops(survey.shape, survey.histogram),
     )
 
@@ -169,11 +205,11 @@ def test_one_slow_product_does_not_slow_the_estimate(monkeypatch: pytest.MonkeyP
     # The start; then for each product: look whether to go on, begin, end.
     times = iter([0.0, *(0.0, 0.0, 0.25), *(0.25, 0.25, 0.251), 0.5])
     clock = SimpleNamespace(perf_counter=lambda: next(times))
-    monkeypatch.setattr("trimtab.plan.time", clock)
+    monkeypatch.setattr("trimtab._plan_prices.time", clock)
     survey: Any = SimpleNamespace(
         histogram=SimpleNamespace(mean=1.0), shape=SimpleNamespace(hidden_size=4, filters=(8,))
     )
-    assert _flops_per_second(survey) == pytest.approx(0.5 * 2 * 32 * 4 * 8 / 0.001)
+    assert flops_per_second(survey) == pytest.approx(0.5 * 2 * 32 * 4 * 8 / 0.001)
 
 
 def test_a_model_with_a_head_is_taken_as_it_is(workspace: Any, finished: Any) -> None:

@@ -115,6 +115,24 @@ def test_a_latency_plot_without_latencies_is_refused():
         scene(cost="latency")
 
 
+@pytest.mark.parametrize("verdict", ["unstable", "predicted"])
+def test_a_latency_plot_leaves_out_what_is_not_to_be_trusted(verdict):
+    timed = replace(POINTS[0], latency={"value": 7.0, "statistic": "p95", "verdict": "stable"})
+    other = replace(POINTS[1], latency={"value": 9.0, "statistic": "p95", "verdict": verdict})
+    drawn = scene([timed, other], Limits(max_latency_ms=9), "latency")
+    assert [mark.x for mark in drawn.marks] == [7.0]
+    assert drawn.x_label == "p95 latency of a request, ms"
+    assert "7 ms p95" in drawn.marks[0].text
+
+
+def test_a_latency_plot_of_several_statistics_names_none():
+    both = [
+        replace(point, latency={"value": 7.0, "statistic": name})
+        for point, name in zip(POINTS[:2], ("p50", "p95"), strict=True)
+    ]
+    assert scene(both, Limits(), "latency").x_label == "latency of a request, ms"
+
+
 def test_a_latency_plot_leaves_out_what_has_none_and_shows_the_interval():
     timed = replace(POINTS[0], latency={"value": 7.0, "low": 6.5, "high": 8.0})
     drawn = scene([timed, POINTS[1]], Limits(max_latency_ms=9), "latency")

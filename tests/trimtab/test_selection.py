@@ -94,7 +94,11 @@ def test_latency_is_held_against_the_upper_end_of_a_stable_interval():
     assert is_feasible(timed(1, 0.0, 0.5, high=8.0), limits)
     assert not is_feasible(timed(1, 0.0, 0.5, high=8.2), limits)  # its value is 7.7
     assert excess(Point(1, 0.0, 0.5), limits) == math.inf
-    assert excess(timed(1, 0.0, 0.5, high=5.0, verdict="unstable"), limits) == math.inf
+    for verdict in ("unstable", "predicted"):
+        assert excess(timed(1, 0.0, 0.5, high=5.0, verdict=verdict), limits) == math.inf
+        assert not is_feasible(timed(1, 0.0, 0.5, high=5.0, verdict=verdict), limits)
+    only_value = Point(1, 0.0, 0.5, {"value": 5.0, "verdict": "stable"})
+    assert not is_feasible(only_value, limits)
 
 
 def test_best_has_the_smallest_drop_and_then_the_lowest_cost():

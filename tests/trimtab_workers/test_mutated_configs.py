@@ -163,6 +163,10 @@ OWN: list[Mutant] = [
     ({"operating_points": [{"drop": 0.1, "metric": 0.9}]}, r"flops_ratio must be a number"),
     ({"operating_points": [{"flops_ratio": True, "drop": 0, "metric": 0}]}, "must be a number"),
     ({"operating_points": [{"flops_ratio": 0.4, "drop": NAN, "metric": 0}]}, "must be finite"),
+    (
+        {"operating_points": [{"flops_ratio": 0.4, "drop": 0, "metric": 0, "latency_ms": "fast"}]},
+        r"latency_ms must be a number",
+    ),
     ({"operating_points": [{"flops_ratio": 0.4, "dorp": 0.1, "metric": 0}]}, r"drop must be a num"),
 ]
 

@@ -73,6 +73,7 @@ ACTIVATIONS = frozenset(
     }
 )
 """Those of transformers that have no weights of their own."""
+MOST_MS = 1e9
 LAYERS: Mapping[str, int] = {"heads_per_layer": 1024, "filters_per_layer": MOST_FILTERS}
 
 
@@ -151,6 +152,8 @@ def _check_point(path: Path, name: str, point: Any, config: Mapping[str, Any]) -
         raise fail(path, name, "a mapping", point)
     for key, low in (("flops_ratio", 0.0), ("drop", -10.0), ("metric", -10.0)):
         check_real(low, 10.0, path, f"{name}.{key}", point.get(key))
+    if point.get("latency_ms") is not None:
+        check_real(0.0, MOST_MS, path, f"{name}.latency_ms", point["latency_ms"])
     check_knobs(path, f"{name}.knobs", point.get("knobs", {}), config)
     for key, value in point.items():
         if isinstance(value, float) and not math.isfinite(value):

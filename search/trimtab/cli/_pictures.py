@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trimtab.cli._show import draw
+from trimtab.cli._show import check_cost
 from trimtab.errors import InputError, NothingFinishedError
 from trimtab.study import Study
 
@@ -36,10 +36,34 @@ def draw_picture(study: Study, picture: str, out: Path, cost: str) -> dict[str, 
         NothingFinishedError: if nothing was measured yet.
     """
     if picture == FRONTIER:
-        draw(study, out, cost)
+        _draw_frontier(study, out, cost)
         return {}
     try:
         return _draw_growth(study, out) if picture == OVER_TIME else _draw_choices(study, out)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _draw_frontier(study: Study, out: Path, cost: str) -> None:
+    from trimtab.plots import plot_frontier
+
+    check_cost(cost)
+    row, every = study.row(), study.points()
+    if not every or row.baseline is None:
+        raise NothingFinishedError(f"study {study.name!r} has no measured points yet")
+    baseline = next(point for point in every if point.artifact_key == row.baseline["artifact"])
+    shown = {point.id for point in study.frontier_points(None, cost)}
+    try:
+        plot_frontier(
+            every,
+            shown,
+            baseline,
+            study.limits(),
+            study.name,
+            out,
+            cost="latency" if cost == "latency" else "flops",
+            metric_name=row.spec["task"]["metric"],
+        )
     except ValueError as error:
         raise InputError(str(error)) from error
 

@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trimtab._latency_words import and_latency
 from trimtab.cli._console import put, say
 from trimtab.cli._tables import (
     big,
@@ -19,9 +20,9 @@ from trimtab.cli._tables import (
     show_facts,
     show_frontier,
 )
-from trimtab.errors import InputError, NothingFinishedError
+from trimtab.errors import InputError
 from trimtab.selection import Choice, Limits, is_feasible
-from trimtab.study import POINT_FIELDS, Study, point_plain
+from trimtab.study import POINT_FIELDS, Study, baseline_plain, point_plain
 from trimtab_storage import PointRow, TrialRow
 from trimtab_strategies.recipe import describe
 
@@ -40,7 +41,7 @@ def frontier_plain(study: Study, limits: Limits | None, cost: str) -> dict[str, 
     """Gives a frontier as ``frontier --json`` does."""
     check_cost(cost)
     judged = limits or study.limits()
-    baseline = study.row().baseline or {}
+    baseline = baseline_plain(study.row()) or {}
     names = ("metric", "flops", "params", "latency_ms")
     return {
         "study": study.name,
@@ -85,7 +86,7 @@ def show_study_frontier(study: Study, limits: Limits | None, cost: str) -> None:
     metric = row.spec["task"]["metric"]
     say(
         f"{study.name}: {metric} {row.baseline['metric']:.4f} at "
-        f"{big(row.baseline['flops'])}FLOPs is the baseline; {n_points} points measured"
+        f"{_cost_of(row.baseline)} is the baseline; {n_points} points measured"
     )
     if shown:
         show_frontier(shown, feasible, best_id, metric)
@@ -94,13 +95,24 @@ def show_study_frontier(study: Study, limits: Limits | None, cost: str) -> None:
 
 def _say_choice(choice: Choice[PointRow]) -> None:
     point = choice.point
-    what = f"point {point.id}: {percent(point.flops_ratio)} FLOPs at {points(point.drop)}"
+    what = f"point {point.id}: {_standing(vars(point))}"
     lines = [f"best within the limits: {what}"]
     if not choice.feasible:
         lines = [f"nothing meets the limits; closest: {what}"]
         lines += [f"  it would be enough to {text}" for text in choice.relaxations]
     for line in lines:
         say(line)
+
+
+def _standing(point: Mapping[str, Any]) -> str:
+    """Writes what a point costs and loses."""
+    latency = point.get("latency_ms") or point.get("latency")
+    cost = f"{percent(point['flops_ratio'])} FLOPs{and_latency(latency)}"
+    return f"{cost} at {points(point['drop'])}"
+
+
+def _cost_of(baseline: Mapping[str, Any]) -> str:
+    return f"{big(baseline['flops'])}FLOPs{and_latency(baseline.get('latency_ms'))}"
 
 
 def trials_plain(study: Study, rows: Sequence[TrialRow]) -> list[dict[str, Any]]:
@@ -121,16 +133,15 @@ def show_status(found: dict[str, Any]) -> None:
     trials = ", ".join(f"{count} {state}" for state, count in found["trials"].items() if count)
     facts = {"study": found["study"], "state": found["state"], "trials": trials or "none yet"}
     if baseline is not None:
-        facts["baseline"] = f"{baseline['metric']:.4f} at {big(baseline['flops'])}FLOPs"
+        facts["baseline"] = f"{baseline['metric']:.4f} at {_cost_of(baseline)}"
     elif found["state"] == "running":
         facts["baseline"] = "being measured, after fine-tuning where the model has no head"
     else:
         facts["baseline"] = "not measured yet"
     if best is not None:
         word = "best" if best["feasible"] else "closest"
-        cost, drop = percent(best["flops_ratio"]), points(best["drop"])
         made = describe(best["recipe"], best["knobs"])
-        facts[word] = f"point {best['id']}: {cost} FLOPs at {drop} ({made})"
+        facts[word] = f"point {best['id']}: {_standing(best)} ({made})"
     facts["time used"] = duration(found["elapsed_s"])
     if found["remaining_s"] is not None:
         facts["time left"] = f"at most {duration(found['remaining_s'])}"
@@ -213,31 +224,6 @@ def show_verified(folder: Path, found: dict[str, Any]) -> None:
             f"{found['metric_name']} {found['metric']:.4f} on {found['n']} rows, "
             f"{big(found['flops_on'])}FLOPs per sample there"
         )
-
-
-def draw(study: Study, out: Path, cost: str) -> None:
-    """Writes a picture of a study's frontier."""
-    from trimtab.plots import plot_frontier
-
-    check_cost(cost)
-    row, every = study.row(), study.points()
-    if not every or row.baseline is None:
-        raise NothingFinishedError(f"study {study.name!r} has no measured points yet")
-    baseline = next(point for point in every if point.artifact_key == row.baseline["artifact"])
-    shown = {point.id for point in study.frontier_points(None, cost)}
-    try:
-        plot_frontier(
-            every,
-            shown,
-            baseline,
-            study.limits(),
-            study.name,
-            out,
-            cost="latency" if cost == "latency" else "flops",
-            metric_name=row.spec["task"]["metric"],
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def check_cost(cost: str) -> None:

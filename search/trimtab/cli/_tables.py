@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from trimtab._latency_words import latency_text, shown_latency
 from trimtab._wording import big as big
 from trimtab._wording import duration as duration
 from trimtab._wording import one_line as one_line
@@ -32,8 +33,11 @@ def show_frontier(
     """Prints points from cheap to dear; ``*`` marks the best, ``-`` what is over the limits.
 
     Of points that are alike in cost and drop one is shown, the best where it is among them.
+    Latencies are shown where any was measured.
     """
-    columns = ("", "point", "FLOPs", "of baseline", metric, "drop", "params", "recipe")
+    timed = any(shown_latency(row.latency) for row in rows)
+    latency = ("latency",) if timed else ()
+    columns = ("", "point", "FLOPs", "of baseline", *latency, metric, "drop", "params", "recipe")
     shown = table(*columns, right=columns[1:-1])
     for row, alike in _without_ties(rows, best_id):
         more = f" and {alike} alike" if alike else ""
@@ -43,6 +47,7 @@ def show_frontier(
             str(row.id),
             big(row.flops),
             percent(row.flops_ratio),
+            *([latency_text(row.latency)] if timed else []),
             f"{row.metric:.4f}",
             points(row.drop),
             big(row.params),

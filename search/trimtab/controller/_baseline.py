@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from trimtab.controller._limits import finetune_of, limits_of
 from trimtab.controller._points import PointMaker
+from trimtab.controller._reference import establish_latency
 from trimtab.controller._session import Session
 from trimtab.emission import check_unchanged
 from trimtab.forge import (
@@ -54,11 +55,14 @@ def establish_baseline(session: Session) -> Baseline:
         "metric": measurement.metric,
         "flops": measurement.flops,
         "params": measurement.params,
-        "latency_ms": None,
+        "latency_ms": establish_latency(session, key),
         "n": measurement.n,
         "artifact": key,
     }
-    session.limits = limits_of(session.spec, measurement.metric)
+    latency = session.baseline["latency_ms"]
+    session.limits = limits_of(
+        session.spec, measurement.metric, None if latency is None else latency["value"]
+    )
     _record(session, Baseline(key, survey, measurement))
     return Baseline(key, survey, measurement)
 
@@ -133,5 +137,8 @@ def _record(session: Session, baseline: Baseline) -> None:
         lease, baseline=session.baseline, limits={k: v for k, v in vars(limits).items()}
     )
     maker = PointMaker(baseline.measurement, limits)
-    store.add_points(lease, maker.points(baseline.key, [], baseline.measurement))
+    points = maker.points(baseline.key, [], baseline.measurement)
+    ids = store.add_points(lease, points)
+    if session.baseline is not None and (latency := session.baseline["latency_ms"]) is not None:
+        store.set_latencies(lease, {ids[0]: latency}, lambda point: is_feasible(point, limits))
     store.refresh_feasible(lease, lambda point: is_feasible(point, limits))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from trimtab.controller._expected import Expectation
 from trimtab.controller._ranking import Looked, Setting
 from trimtab.controller._sampler import Told
 from trimtab.controller._steps import CONSTRAINT, without_constraint
@@ -25,12 +26,20 @@ class History:
 
     Only the controller that holds the lease writes trials, so that it need not read them again:
     it says what became of each. Points are read as they come, each once. So a proposal costs the
-    same however many trials there were.
+    same however many trials there were. With an ``expectation``, points that were not timed count
+    with the latency that is expected of them.
     """
 
-    def __init__(self, store: Reader, study_id: int, limits: Limits) -> None:
+    def __init__(
+        self,
+        store: Reader,
+        study_id: int,
+        limits: Limits,
+        expectation: Expectation | None = None,
+    ) -> None:
         self.waiting: dict[int, TrialRow] = {}
         self._store, self._study_id, self._limits = store, study_id, limits
+        self._expectation = expectation
         self._told: list[Told] = []
         self._numbers: dict[Recipe, int] = {}
         self._complete: set[int] = set()
@@ -65,7 +74,7 @@ class History:
     def _note_looks(self, row: TrialRow) -> None:
         looks = looks_of(row)
         if looks:
-            self.looks[row.number] = looks
+            self.looks[row.number] = tuple(look.expected(self._expectation) for look in looks)
         self.looked_at.pop(row.number, None)
         if is_only_looked_at(row):
             self.looked_at[row.number] = row
@@ -78,11 +87,23 @@ class History:
         self._seen_id = new[-1].id if new else self._seen_id
         for recipe, points in by_recipe(new).items():
             # Without their recipes, knobs and names, which a long search would not have room for.
-            self._points.setdefault(recipe, []).extend(map(Setting.of, points))
+            self._points.setdefault(recipe, []).extend(map(self._setting, points))
             if recipe in self._numbers:
                 self._score(self._numbers[recipe])
         front = self._on_frontier()
         return [replace(t, on_frontier=True) if t.recipe in front else t for t in self._told]
+
+    def note_timed(self, points: Sequence[PointRow]) -> None:
+        """Takes down what was timed of points since they were read."""
+        for recipe, timed in by_recipe(points).items():
+            by_id = {point.id: self._setting(point) for point in timed}
+            known = self._points.get(recipe, [])
+            self._points[recipe] = [by_id.get(setting.id, setting) for setting in known]
+            if recipe in self._numbers:
+                self._score(self._numbers[recipe])
+
+    def _setting(self, point: PointRow) -> Setting:
+        return Setting.of(point).expected(self._expectation)
 
     def _score(self, number: int) -> None:
         own = self._points.get(self._told[number].recipe)

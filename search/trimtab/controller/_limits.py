@@ -2,19 +2,65 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from trimtab.selection import Limits
-from trimtab.spec import Spec
+from trimtab.spec import LatencyBudget, Spec
+from trimtab_workers.latency.workload import Statistic, Workload
 from trimtab_workers.task import DataSource, Finetune, Task
 
 
-def limits_of(spec: Spec, baseline_metric: float) -> Limits:
-    """Gives a spec's limits as numbers, once the baseline's metric is known."""
-    flops = spec.budget.flops
+@dataclass(frozen=True)
+class LatencyWanted:
+    """What is timed for a latency budget, and which statistic of it is limited."""
+
+    statistic: Statistic
+    workload: Workload
+
+
+def limits_of(
+    spec: Spec, baseline_metric: float, baseline_latency_ms: float | None = None
+) -> Limits:
+    """Gives a spec's limits as numbers, once the baseline's metric is known.
+
+    Args:
+        spec: The spec.
+        baseline_metric: What ``1%`` of drop is a share of.
+        baseline_latency_ms: The baseline's own value of the statistic that is limited; while it
+            is None, a limit relative to it is left out.
+    """
+    flops, latency = spec.budget.flops, spec.budget.latency
     return Limits(
         max_drop=spec.max_drop.limit(baseline_metric),
-        max_flops_ratio=flops.ratio,
-        max_flops=flops.absolute,
+        max_flops_ratio=None if flops is None else flops.ratio,
+        max_flops=None if flops is None else flops.absolute,
+        max_latency_ms=None if latency is None else _max_latency_ms(latency, baseline_latency_ms),
     )
+
+
+def _max_latency_ms(budget: LatencyBudget, baseline_ms: float | None) -> float | None:
+    if baseline_ms is None and budget.bound.ratio is not None:
+        return None
+    return budget.limit(baseline_ms or 0.0)
+
+
+def latency_of(spec: Spec) -> LatencyWanted | None:
+    """Gives what a spec's latency budget is about; None where it has none.
+
+    Where it names no device, that is the one of the workers.
+    """
+    budget = spec.budget.latency
+    if budget is None:
+        return None
+    device = spec.workers.device if budget.device in (None, "auto") else budget.device
+    workload = Workload(
+        batch_size=budget.batch_size,
+        device=device or "auto",
+        threads=budget.threads,
+        lengths=budget.lengths,
+        seed=spec.search.seed,
+    )
+    return LatencyWanted(budget.statistic, workload)
 
 
 def budget_ratio(limits: Limits, baseline_flops: float) -> float | None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from trimtab.controller._expected import Expectation
 from trimtab.progress import Pair, front_of, share_of
 from trimtab.selection import Limits, Measured, RecipeScores, recipe_scores
 
@@ -40,6 +41,12 @@ class Setting:
             point.drop, point.flops, point.flops_ratio, point.metric, point.latency, point.id
         )
 
+    def expected(self, expectation: Expectation | None) -> Setting:
+        """Gives the setting with the latency that is expected of it, where latency matters."""
+        if expectation is None:
+            return self
+        return replace(self, latency=expectation.as_if_timed(self.latency, self.flops_ratio))
+
 
 @dataclass(frozen=True)
 class Looked:
@@ -51,6 +58,10 @@ class Looked:
     def scores(self, limits: Limits) -> RecipeScores:
         """Sums it up as the points of a whole recipe are."""
         return recipe_scores(self.settings, limits)
+
+    def expected(self, expectation: Expectation | None) -> Looked:
+        """Gives it with the latencies that are expected of the settings, where latency matters."""
+        return replace(self, settings=tuple(s.expected(expectation) for s in self.settings))
 
     def to_plain(self) -> dict[str, Any]:
         """Gives it as JSON-able values."""

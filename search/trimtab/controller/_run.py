@@ -11,8 +11,9 @@ from trimtab.controller._limits import budget_ratio
 from trimtab.controller._prospect import Prospect, prospect_alone, prospect_of
 from trimtab.controller._report import Reporter
 from trimtab.controller._session import Session, Stop, open_session
+from trimtab.controller._stopwatch import Stopwatch, stopwatch_of
 from trimtab.controller._trials import TrialLoop
-from trimtab.emission import Emission, emit_checkpoint
+from trimtab.emission import Emission, LatencyMissedError, emit_checkpoint, emit_what_holds
 from trimtab.errors import InputError, NothingFinishedError
 from trimtab.forge import Forge
 from trimtab.query import choose_among
@@ -72,9 +73,10 @@ def run_study(
         with make_executor() as executor:
             session.use(executor)
             baseline = establish_baseline(session)
+            stopwatch = stopwatch_of(session, baseline)
             prospect = _prospect(session, baseline)
-            TrialLoop(session, baseline, prospect.space, prospect.known).run()
-            result = _deliver(session, baseline)
+            TrialLoop(session, baseline, prospect.space, prospect.known, stopwatch).run()
+            result = _deliver(session, baseline, stopwatch)
         counts = store.trial_counts(session.study.id)
         if counts[TrialState.WAITING] + counts[TrialState.RUNNING] == 0:
             session.ends_as = StudyState.FINISHED
@@ -97,7 +99,7 @@ def _prospect(session: Session, baseline: Baseline) -> Prospect:
     return prospect
 
 
-def _deliver(session: Session, baseline: Baseline) -> RunResult:
+def _deliver(session: Session, baseline: Baseline, stopwatch: Stopwatch | None) -> RunResult:
     counts = session.store.trial_counts(session.study.id)
     if counts[TrialState.COMPLETE] == 0:
         is_over = counts[TrialState.FAILED] >= session.spec.search.trials
@@ -107,8 +109,8 @@ def _deliver(session: Session, baseline: Baseline) -> RunResult:
             + ("with a larger search.trials, " if is_over else "")
             + "the same command goes on"
         )
-    assert session.limits is not None
-    choice = choose_among(session.points(), session.limits)
+    limits = session.limits
+    assert limits is not None
     forge = Forge(
         session.store,
         session.place,
@@ -116,14 +118,27 @@ def _deliver(session: Session, baseline: Baseline) -> RunResult:
         session.runner.run,
         session.lease,
     )
-    emission = emit_checkpoint(
-        session.store,
-        session.study.name,
-        choice,
-        forge,
-        Path(session.spec.output) / CHECKPOINT,
-        max_drop=session.limits.max_drop,
-        force=True,
+
+    def emit(choice: Choice[PointRow], insist: bool) -> tuple[Choice[PointRow], Emission]:
+        return choice, emit_checkpoint(
+            session.store,
+            session.study.name,
+            choice,
+            forge,
+            Path(session.spec.output) / CHECKPOINT,
+            max_drop=limits.max_drop,
+            force=True,
+            check=None if stopwatch is None else stopwatch.check(),
+            insist=insist,
+        )
+
+    def on_miss(point: PointRow, missed: LatencyMissedError) -> None:
+        assert stopwatch is not None
+        session.reporter.note(f"point {point.id} is not delivered: {missed}")
+        session.consider([*stopwatch.note_missed(point, missed.latency), *stopwatch.settle()])
+
+    choice, emission = emit_what_holds(
+        lambda: choose_among(session.points(), limits), emit, on_miss
     )
     frontier = session.store.frontier(session.study.id)
-    return RunResult(session.study.name, session.limits, frontier, choice, emission)
+    return RunResult(session.study.name, limits, frontier, choice, emission)

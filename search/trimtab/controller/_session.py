@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -122,12 +122,17 @@ class Session:
 
     def refresh_best(self) -> None:
         """Brings the best point and the hypervolume up to date; reads only what came since."""
-        if self.limits is None:
-            return
         new = self.store.points(self.study.id, after_id=self._seen_id)
-        if not new:
+        self._seen_id = new[-1].id if new else self._seen_id
+        self.consider(new)
+
+    def consider(self, new: Sequence[PointRow]) -> None:
+        """Takes points that are new, or that have changed, into the best and the hypervolume."""
+        if self.limits is None or not new:
             return
-        self._seen_id = new[-1].id
+        if self._best is not None and self._best.id in {point.id for point in new}:
+            # What is no longer as good as it was may be worse than any other.
+            self._best, new = None, self.points()
         so_far = [] if self._best is None else [self._best]
         self._best = choose_among([*so_far, *new], self.limits).point
         self.best = asdict(self._best)

@@ -19,8 +19,9 @@ from trimtab.controller._session import Session
 from trimtab.controller._space import RecipeSpace
 from trimtab.controller._steps import Steps
 from trimtab.controller._stopping import StopRule
+from trimtab.controller._stopwatch import Stopwatch
 from trimtab.controller._underway import Run, Underway
-from trimtab_storage import InvalidValueError, TrialRow, TrialState
+from trimtab_storage import InvalidValueError, PointRow, TrialRow, TrialState
 from trimtab_strategies.recipe import Recipe, describe, stable_key, to_plain
 from trimtab_workers.executors import Failure
 from trimtab_workers.jobs import RungResult
@@ -44,16 +45,24 @@ class TrialLoop:
     """Runs trials until there are enough, the time is up, or nothing new can be proposed."""
 
     def __init__(
-        self, session: Session, baseline: Baseline, space: RecipeSpace, known: Known = NOTHING
+        self,
+        session: Session,
+        baseline: Baseline,
+        space: RecipeSpace,
+        known: Known = NOTHING,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         assert session.limits is not None
         self._session, self._space, self._known = session, space, known
         self._store, self._lease = session.store, session.lease
         self._limits, self._executor = session.limits, session.runner.executor
-        self._budget = budget_ratio(self._limits, baseline.measurement.flops)
+        self._stopwatch = stopwatch
+        flops_budget = budget_ratio(self._limits, baseline.measurement.flops)
+        self._budget = flops_budget if stopwatch is None else stopwatch.aim(flops_budget)
+        expectation = None if stopwatch is None else stopwatch.expectation
         self._steps = Steps(session.store, session.place, baseline, self._limits)
         self._underway = Underway(session, self._steps, self._finish, self._fail)
-        self._history = History(session.store, session.study.id, self._limits)
+        self._history = History(session.store, session.study.id, self._limits, expectation)
         self._cleaned_s, self._ended_then = time.monotonic(), -1
         to_try = planned(space, known)
         self._looks = Looks(session, baseline, self._steps, self._history, self._limits, to_try)
@@ -66,6 +75,7 @@ class TrialLoop:
             self._looks.prepare()
             self._start_extensions()
             while True:
+                self._time_points()
                 has_more = self._fill()
                 if self._session.remaining_s <= 0:
                     self._wind_down()
@@ -77,6 +87,8 @@ class TrialLoop:
                 if not self._underway.n_busy:
                     self._underway.resume()
                 self._turn(0.0 if has_more else POLL_S)
+            if self._stopwatch is not None:
+                self._note_timed(self._stopwatch.settle())
             self._clean_up()
             self._session.show()
         finally:
@@ -97,6 +109,19 @@ class TrialLoop:
             if counts[TrialState.COMPLETE] > 0 and time.monotonic() > until:
                 return
             self._turn()
+
+    def _time_points(self) -> None:
+        """Times points when that is due, once what runs has come back: the slot is exclusive."""
+        if self._stopwatch is None or not self._stopwatch.is_due():
+            return
+        while self._underway.n_busy and self._session.remaining_s > 0:
+            self._turn()
+        if not self._underway.n_busy:
+            self._note_timed(self._stopwatch.take())
+
+    def _note_timed(self, points: Sequence[PointRow]) -> None:
+        self._history.note_timed(points)
+        self._session.consider(points)
 
     # What to start
 
@@ -217,6 +242,9 @@ class TrialLoop:
 
     def _record(self, run: Run, results: Sequence[RungResult], reused: int) -> None:
         points = self._steps.points(run.links, results)
+        if self._stopwatch is not None:
+            points = self._stopwatch.with_predictions(points)
+            self._stopwatch.note_end()
         artifacts = [self._steps.model_row(run.links[-1], result) for result in results]
         seconds = time.monotonic() - run.started_s
         goes_on = is_only_looked_at(run.trial)
@@ -242,7 +270,9 @@ class TrialLoop:
 
     def _clean_up(self) -> None:
         """Drops the weights that nothing needs; not after every trial, since it takes a commit."""
-        in_use = self._underway.in_use()
+        in_use = set(self._underway.in_use())
+        if self._stopwatch is not None:
+            in_use |= self._stopwatch.wanted_keys()
         shared = others_at_work(self._store, self._session.study.id)
         ours = self._underway.own if shared else None
         dropped = drop_weights_off_frontiers(self._store, self._session.files, in_use, ours)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from trimtab._latency_words import budget_text
+from trimtab.emission._card_latency import latency_section
 from trimtab_strategies.recipe import describe
 
 FRONT = """---
@@ -36,6 +38,7 @@ def model_card(facts: dict[str, Any], config: dict[str, Any]) -> str:
         _summary(facts),
         USE.format(folder="path/to/this/folder"),
         _numbers(facts),
+        latency_section(facts),
         _shape(config),
         _dial(facts, config),
         _making(facts),
@@ -72,7 +75,7 @@ def _numbers(facts: dict[str, Any]) -> str:
         held = ""
     return f"""## Numbers
 
-Searched with a budget of FLOPs {facts["budget"]["flops"]} and a largest drop of \
+Searched with a budget of {budget_text(facts["budget"])} and a largest drop of \
 {facts["max_drop"]}.
 
 | | baseline | this model | drop |

@@ -9,7 +9,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from trimtab.emission._certify import Certificate
-from trimtab.emission._folder import verify_in_fresh_process, write_checkpoint
+from trimtab.emission._folder import (
+    describe_checkpoint,
+    verify_in_fresh_process,
+    write_checkpoint,
+)
+from trimtab.emission._latency import LatencyCheck
 from trimtab.emission._place import check_target, partial_folder, put_in_place
 from trimtab.forge import Forge
 from trimtab.frontier import non_dominated
@@ -49,13 +54,18 @@ def emit_checkpoint(
     *,
     max_drop: float | None,
     force: bool = False,
+    check: LatencyCheck | None = None,
+    insist: bool = False,
 ) -> Emission:
     """Writes the checkpoint of a chosen point to ``out`` in one piece.
 
-    The point is measured on the certify rows, once; it is never chosen again from there.
+    The point is measured on the certify rows, once; it is never chosen again from there. With a
+    ``check`` what was written is timed in a fresh process.
 
     Raises:
         InputError: if ``out`` exists and may not be replaced, or cannot be written to.
+        LatencyMissedError: if it takes longer than the check allows, where one is to ``insist``;
+            nothing was put in place then.
         TrimtabError: if what was written does not load or does not give the same logits.
     """
     # Where a link leads, so that the rename happens there, and "." has a name.
@@ -73,6 +83,12 @@ def emit_checkpoint(
         facts = {**_facts(study, choice, certificate, reference), "undone": undone}
         dial = _dial(store, study, point)
         write_checkpoint(partial, forge.place, baseline_key, point, dial, facts)
+        if check is not None:
+            delivered = check.measure(forge, partial, baseline_key)
+            if insist:
+                check.insist(delivered)
+            facts["delivered_latency"] = delivered
+            describe_checkpoint(partial, facts)
         verify_in_fresh_process(partial)
         certificate.record(store, study.id)
         check_target(target, force)
@@ -83,11 +99,13 @@ def emit_checkpoint(
 def _dial(store: Store, study: StudyRow, point: PointRow) -> list[PointRow]:
     """Gives the settings of this artifact's knobs that no other beats, from cheap to dear.
 
-    The chosen one is among them, even where a query for other limits has chosen one that is beaten.
+    The chosen one is among them, even where a query for other limits has chosen one that is beaten;
+    and so is what was timed, as there is no dial of latencies without it.
     """
     same = [p for p in store.points(study.id, "search") if p.artifact_key == point.artifact_key]
     flags = non_dominated([p.drop for p in same], [p.flops for p in same])
-    kept = [p for p, stays in zip(same, flags, strict=True) if stays or p.id == point.id]
+    unbeaten = {p.id for p, stays in zip(same, flags, strict=True) if stays} | {point.id}
+    kept = [p for p in same if p.id in unbeaten or (p.latency or {}).get("value") is not None]
     return sorted(kept, key=lambda p: (p.flops, p.drop))
 
 

@@ -24,7 +24,7 @@ AUTO_MAP = {
     "AutoConfig": "configuration_trimtab.TrimtabConfig",
     "AutoModelForSequenceClassification": "modeling_trimtab.TrimtabForSequenceClassification",
 }
-DIAL_COLUMNS = ("knobs", "metric", "drop", "flops", "flops_ratio", "params")
+DIAL_COLUMNS = ("knobs", "metric", "drop", "flops", "flops_ratio", "params", "latency_ms")
 
 
 def write_checkpoint(
@@ -41,7 +41,7 @@ def write_checkpoint(
     """
     source, dense = place.files.path(point.artifact_key), place.files.path(baseline_key)
     shutil.copyfile(source / WEIGHTS, folder / WEIGHTS)
-    settings = [{name: getattr(row, name) for name in DIAL_COLUMNS} for row in dial]
+    settings = [_setting(row) for row in dial]
     config = json.loads((source / CONFIG).read_text())
     config |= {"auto_map": AUTO_MAP, "knobs": point.knobs, "operating_points": settings}
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -56,6 +56,20 @@ def write_checkpoint(
         writer.writerow(DIAL_COLUMNS)
         for row in settings:
             writer.writerow({**row, "knobs": json.dumps(row["knobs"])}.values())
+    describe_checkpoint(folder, facts)
+
+
+def _setting(row: PointRow) -> dict[str, Any]:
+    """Gives a point of the dial; its latency is the upper end of its interval, if it was timed."""
+    known = {name: getattr(row, name) for name in DIAL_COLUMNS if name != "latency_ms"}
+    latency = row.latency or {}
+    is_stable = latency.get("verdict") == "stable"
+    return {**known, "latency_ms": latency.get("high") if is_stable else None}
+
+
+def describe_checkpoint(folder: Path, facts: dict[str, Any]) -> None:
+    """Writes the card, and the manifest over everything else, of what lies in a folder."""
+    config = json.loads((folder / CONFIG).read_text())
     (folder / "README.md").write_text(model_card(facts, config), encoding="utf-8")
     write_manifest(folder, {**facts, "tensors": _tensor_shapes(folder / WEIGHTS)})
 

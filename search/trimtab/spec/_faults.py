@@ -16,7 +16,6 @@ from pydantic import ValidationError
 
 from trimtab.spec._document import Document
 from trimtab.spec._fields import Section
-from trimtab.spec._planned import PLANNED_KEYS
 from trimtab.spec._words import closest, did_you_mean, dotted, leaf, listing, show
 from trimtab.spec.errors import FieldError, FieldErrors, KeyPath, SpecError
 
@@ -83,12 +82,8 @@ class _Grouping:
     ) -> Iterator[_Fault]:
         strays: dict[KeyPath, list[str]] = defaultdict(list)
         for key in keys:
-            home = self._home(key)
-            if (*parent, key) in PLANNED_KEYS:
-                message, hint = PLANNED_KEYS[(*parent, key)]
-                explained.update((*parent, name) for name in self._missing.get(parent, ()))
-                yield _Fault((*parent, key), message, hint, at_key=True)
-            elif home is not None:
+            home = self._home(parent, key)
+            if home is not None:
                 strays[home].append(key)
             else:
                 yield self._misspelt(parent, key, explained)
@@ -108,20 +103,26 @@ class _Grouping:
         hint = f"did you mean `{meant}`?" if meant else f"it has {listing(fields)}"
         return _Fault((*parent, key), f"{leaf((key,))} is not a key of {section}", hint, True)
 
-    def _home(self, key: str) -> KeyPath | None:
-        """Finds the one section that has this key, which stands in another."""
-        homes = [
-            path
-            for path in ((), *((name,) for name in self._model.model_fields))
-            if key in _fields_at(self._model, path)
-        ]
-        return homes[0] if len(homes) == 1 else None
+    def _home(self, parent: KeyPath, key: str) -> KeyPath | None:
+        """Finds the one section that has this key, which stands in another: inside that one first.
+
+        Else it is a section of the spec, or the spec itself.
+        """
+        inside = [(*parent, name) for name in _fields_at(self._model, parent)]
+        outside = [(), *((name,) for name in self._model.model_fields)]
+        for paths in (inside, outside):
+            homes = [path for path in paths if key in _fields_at(self._model, path)]
+            if homes:
+                return homes[0] if len(homes) == 1 else None
+        return None
 
 
 def _fields_at(model: type[Section], path: KeyPath) -> tuple[str, ...]:
     """Lists the keys that a mapping of the spec may have; none where it is no section."""
     for part in path:
-        field = model.model_fields.get(str(part))
+        if isinstance(part, int):
+            continue  # a list of sections
+        field = model.model_fields.get(part)
         inner = _section_of(field.annotation) if field else None
         if inner is None:
             return ()
@@ -131,10 +132,10 @@ def _fields_at(model: type[Section], path: KeyPath) -> tuple[str, ...]:
 
 def _section_of(annotation: Any) -> type[Section] | None:
     """Finds the section that a field holds; an optional one stands in a union with nothing."""
-    for kind in (annotation, *get_args(annotation)):
-        if isinstance(kind, type) and issubclass(kind, Section):
-            return kind
-    return None
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    found = (_section_of(part) for part in get_args(annotation))
+    return next((section for section in found if section is not None), None)
 
 
 def _missing_keys(parent: KeyPath, keys: list[str]) -> _Fault:

@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from trimtab.spec._document import Document
 from trimtab.spec._faults import collect_errors
 from trimtab.spec._fields import DropField, ModelField, PathField, Section, matching
+from trimtab.spec._latency import check_workload
 from trimtab.spec._reader import Form, read_file, read_text
 from trimtab.spec._sections import (
     DEFAULT_DROP,
@@ -76,6 +77,12 @@ class Spec(Section):
         if isinstance(value, dict) and "output" not in value and isinstance(value.get("name"), str):
             return {**value, "output": f"runs/{value['name']}"}
         return value
+
+    @model_validator(mode="after")
+    def _check_latency(self) -> Self:
+        if self.budget.latency is not None:
+            check_workload(self.budget.latency, self.workers.device, self.task.max_length)
+        return self
 
     @classmethod
     def load(cls, path: str | Path, *, allow_hub: bool = False) -> Self:

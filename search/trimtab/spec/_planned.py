@@ -9,16 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trimtab.spec._words import did_you_mean, listing, show
-from trimtab.spec.errors import FieldError, KeyPath
+from trimtab.spec.errors import FieldError
 
 PLANNED_WORDS = {
     "kind": frozenset({"regression", "language-modeling"}),
     "metric": frozenset({"pearson", "spearman", "perplexity"}),
     "strategy": frozenset({"int8"}),
-}
-
-PLANNED_KEYS: dict[KeyPath, tuple[str, str]] = {
-    ("budget", "latency"): ("latency budgets are not built yet", "give `flops: 40%`"),
 }
 
 

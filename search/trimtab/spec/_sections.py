@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BeforeValidator,
+    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     ValidationInfo,
@@ -34,6 +35,7 @@ from trimtab.spec._fields import (
     quantity,
     words,
 )
+from trimtab.spec._latency import Device, LatencyBudgetField
 from trimtab.spec._looks import Looks
 from trimtab.spec._stopping import Stop
 from trimtab.spec._strategies import every_strategy
@@ -45,7 +47,6 @@ from trimtab.spec.units import Drop, Duration
 Kind = Literal["classification"]
 Metric = Literal["accuracy", "f1", "matthews"]
 Executor = Literal["inline", "ray"]
-Device = Literal["auto", "cpu", "cuda"]
 
 DEFAULT_DROP = Drop(absolute=0.01)
 DEFAULT_TIME = Duration(1800.0)
@@ -207,12 +208,32 @@ class Finetune(Section):
 
 
 class Budget(Section):
-    """What the compressed model may cost."""
+    """What the compressed model may cost: FLOPs, latency or both."""
 
-    flops: FlopsField = Field(
-        description="FLOPs per sample: a share of the baseline's (`40%`) or absolute "
-        "(`1.2 GFLOPs`); one MAC is two FLOPs."
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": [name]} for name in ("flops", "latency")]}
     )
+
+    flops: FlopsField | None = Field(
+        default=None,
+        description="FLOPs per sample: a share of the baseline's (`40%`) or absolute "
+        "(`1.2 GFLOPs`); one MAC is two FLOPs.",
+    )
+    latency: LatencyBudgetField | None = Field(
+        default=None,
+        description="How long a request may take: `{p95: 8 ms, batch_size: 1}`. The upper end of "
+        "the measured interval must keep to it.",
+    )
+
+    @model_validator(mode="after")
+    def _check_any(self) -> Self:
+        if self.flops is None and self.latency is None:
+            raise FieldError(
+                "must have `flops`, `latency` or both",
+                "write `flops: 40%` or `latency: {p95: 8 ms}`",
+                at_key=True,
+            )
+        return self
 
 
 class Search(Section):

@@ -10,11 +10,24 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Self
 
-from trimtab.spec._number import bare_number, check_range, exact, plain, scaled, split_quantity
+from trimtab.spec._number import (
+    PERCENT,
+    TIME_UNITS,
+    check_one,
+    check_range,
+    exact,
+    percent,
+    plain,
+    read_quantity,
+    scaled,
+    unknown_unit,
+)
+from trimtab.spec._speed import Latency, Throughput
 from trimtab.spec._words import show
 from trimtab.spec.errors import UnitError
 
-_PERCENT = Decimal("0.01")
+__all__ = ["Drop", "Duration", "Flops", "Latency", "Throughput"]
+
 _FLOPS_PREFIXES = {"T": 12, "G": 9, "M": 6, "K": 3, "": 0}
 _FLOPS_UNITS = {
     f"{prefix}{word}".lower(): Decimal(10) ** power
@@ -24,18 +37,11 @@ _FLOPS_UNITS = {
 _MACS_UNITS = {
     f"{prefix}{word}".lower(): prefix for prefix in _FLOPS_PREFIXES for word in ("MACs", "MAC")
 }
-_DURATION_UNITS = {
-    **dict.fromkeys(("ms",), Decimal("0.001")),
-    **dict.fromkeys(("s", "sec", "second", "seconds"), Decimal(1)),
-    **dict.fromkeys(("min", "minute", "minutes"), Decimal(60)),
-    **dict.fromkeys(("h", "hour", "hours"), Decimal(3600)),
-}
 _POINT_UNITS = frozenset({"pt", "pts", "point", "points"})
 
 _FLOPS_FORM = "FLOPs with a unit (`40%` of the baseline, or `1.2 GFLOPs` per sample)"
 _DURATION_FORM = "a time with a unit (`90 s`, `30 min`, `2 h`)"
 _DROP_FORM = "a drop with a unit (`1 pt`, or `1%` of the baseline's value)"
-_LATENCY_FORM = "a latency with a unit (`8 ms`, or `50%` of the baseline)"
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,9 @@ class Flops:
     absolute: float | None = None
 
     def __post_init__(self) -> None:
-        _check_one(self.ratio, self.absolute)
+        check_one(self.ratio, self.absolute)
         if self.ratio is not None:
-            check_range(
-                self.ratio, 1e-9, 1.0, "more than 0% and at most 100%", _percent(self.ratio)
-            )
+            check_range(self.ratio, 1e-9, 1.0, "more than 0% and at most 100%", percent(self.ratio))
         if self.absolute is not None:
             check_range(self.absolute, 1.0, 1e18, "1 FLOP to 1,000,000 TFLOPs", self.absolute)
 
@@ -61,9 +65,9 @@ class Flops:
         Raises:
             UnitError: for anything else.
         """
-        number, unit = _quantity(value, _FLOPS_FORM, _flops_hint)
+        number, unit = read_quantity(value, _FLOPS_FORM, _flops_hint)
         if unit == "%":
-            return cls(ratio=scaled(number, _PERCENT))
+            return cls(ratio=scaled(number, PERCENT))
         if unit in _FLOPS_UNITS:
             return cls(absolute=scaled(number, _FLOPS_UNITS[unit]))
         if unit in _MACS_UNITS:
@@ -71,7 +75,7 @@ class Flops:
                 f"must be in FLOPs, but got {show(value)}",
                 f"one MAC is two FLOPs: write `{plain(number * 2)} {_MACS_UNITS[unit]}FLOPs`",
             )
-        raise _unknown_unit(value, _FLOPS_FORM)
+        raise unknown_unit(value, _FLOPS_FORM)
 
     def limit(self, baseline_flops: float) -> float:
         """Gives the limit in FLOPs per sample."""
@@ -82,7 +86,7 @@ class Flops:
 
     def __str__(self) -> str:
         if self.ratio is not None:
-            return _percent(self.ratio)
+            return percent(self.ratio)
         assert self.absolute is not None
         number = exact(self.absolute)
         power, prefix = next(
@@ -109,10 +113,10 @@ class Duration:
         Raises:
             UnitError: for anything else.
         """
-        number, unit = _quantity(value, _DURATION_FORM, _duration_hint)
-        if unit not in _DURATION_UNITS:
-            raise _unknown_unit(value, _DURATION_FORM)
-        return cls(scaled(number, _DURATION_UNITS[unit]))
+        number, unit = read_quantity(value, _DURATION_FORM, _duration_hint)
+        if unit not in TIME_UNITS:
+            raise unknown_unit(value, _DURATION_FORM)
+        return cls(scaled(number, TIME_UNITS[unit]))
 
     def __str__(self) -> str:
         number = exact(self.seconds)
@@ -131,12 +135,12 @@ class Drop:
     relative: float | None = None
 
     def __post_init__(self) -> None:
-        _check_one(self.absolute, self.relative)
+        check_one(self.absolute, self.relative)
         if self.absolute is not None:
             came = f"{plain(exact(self.absolute) * 100)} pt"
             check_range(self.absolute, 0.0, 1.0, "from 0 pt to 100 pt", came)
         if self.relative is not None:
-            check_range(self.relative, 0.0, 1.0, "from 0% to 100%", _percent(self.relative))
+            check_range(self.relative, 0.0, 1.0, "from 0% to 100%", percent(self.relative))
 
     @classmethod
     def parse(cls, value: Any) -> Self:
@@ -145,12 +149,12 @@ class Drop:
         Raises:
             UnitError: for anything else.
         """
-        number, unit = _quantity(value, _DROP_FORM, _drop_hint)
+        number, unit = read_quantity(value, _DROP_FORM, _drop_hint)
         if unit == "%":
-            return cls(relative=scaled(number, _PERCENT))
+            return cls(relative=scaled(number, PERCENT))
         if unit in _POINT_UNITS:
-            return cls(absolute=scaled(number, _PERCENT))
-        raise _unknown_unit(value, _DROP_FORM)
+            return cls(absolute=scaled(number, PERCENT))
+        raise unknown_unit(value, _DROP_FORM)
 
     def limit(self, baseline_metric: float) -> float:
         """Gives the largest drop in the metric's own units."""
@@ -163,78 +167,7 @@ class Drop:
         if self.absolute is not None:
             return f"{plain(exact(self.absolute) * 100)} pt"
         assert self.relative is not None
-        return _percent(self.relative)
-
-
-@dataclass(frozen=True)
-class Latency:
-    """A limit on latency: in milliseconds, or as a ratio of the baseline's."""
-
-    ms: float | None = None
-    ratio: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_one(self.ms, self.ratio)
-        if self.ms is not None:
-            check_range(self.ms, 1e-6, 1e9, "a positive latency", f"{plain(exact(self.ms))} ms")
-        if self.ratio is not None:
-            check_range(
-                self.ratio, 1e-9, 1.0, "more than 0% and at most 100%", _percent(self.ratio)
-            )
-
-    @classmethod
-    def parse(cls, value: Any) -> Self:
-        """Reads ``8 ms``, ``0.5 s`` or ``50%``.
-
-        Raises:
-            UnitError: for anything else.
-        """
-        number, unit = _quantity(value, _LATENCY_FORM, lambda n: f"write `{plain(n)} ms`")
-        if unit == "%":
-            return cls(ratio=scaled(number, _PERCENT))
-        if unit in _DURATION_UNITS:
-            return cls(ms=scaled(number, _DURATION_UNITS[unit] * 1000))
-        raise _unknown_unit(value, _LATENCY_FORM)
-
-    def limit(self, baseline_ms: float) -> float:
-        """Gives the limit in milliseconds."""
-        if self.ms is not None:
-            return self.ms
-        assert self.ratio is not None
-        return self.ratio * baseline_ms
-
-    def __str__(self) -> str:
-        if self.ms is not None:
-            return f"{plain(exact(self.ms))} ms"
-        assert self.ratio is not None
-        return _percent(self.ratio)
-
-
-def _quantity(value: Any, form: str, hint: Any) -> tuple[Decimal, str]:
-    """Splits a value into number and lower-case unit, or says why it cannot be."""
-    bare = bare_number(value)
-    if bare is not None:
-        raise UnitError(f"must be {form}, but got {show(value)}", hint(abs(bare)))
-    quantity = split_quantity(value)
-    if quantity is None:
-        raise UnitError(f"must be {form}, but got {show(value)}")
-    number, unit = quantity
-    if number.is_signed() and number:
-        raise UnitError(f"must not be negative, but got {show(value)}")
-    return number, unit.lower()
-
-
-def _unknown_unit(value: Any, form: str) -> UnitError:
-    return UnitError(f"must be {form}, but got {show(value)}")
-
-
-def _percent(ratio: float) -> str:
-    return f"{plain(exact(ratio) * 100)}%"
-
-
-def _check_one(first: float | None, second: float | None) -> None:
-    if (first is None) == (second is None):
-        raise UnitError("must be given one way, relative or absolute, but got both or neither")
+        return percent(self.relative)
 
 
 def _flops_hint(number: Decimal) -> str:

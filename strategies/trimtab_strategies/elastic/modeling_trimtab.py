@@ -135,13 +135,18 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         return {layers[place]: place for place in used}
 
     def set_operating_point(
-        self, max_flops: float | None = None, max_drop: float | None = None
+        self,
+        max_flops: float | None = None,
+        max_drop: float | None = None,
+        max_latency_ms: float | None = None,
     ) -> dict[str, Any]:
         """Turns the dial to the smallest measured drop within the limits, and gives that point.
 
         Args:
             max_flops: Mean FLOPs allowed, as a fraction of the dense model's.
             max_drop: Drop allowed, in the metric's units: 0.01 is one point.
+            max_latency_ms: Time allowed for a request as it was timed in the search, held against
+                the upper end of its interval; points that were not timed do not meet it.
 
         Raises:
             ValueError: if the checkpoint has no point within the limits; it says which it has. Also
@@ -149,18 +154,21 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         """
         _check_limit("max_flops", max_flops)
         _check_limit("max_drop", max_drop)
+        _check_limit("max_latency_ms", max_latency_ms)
         points = self.config.operating_points
         within = [
             point
             for point in points
             if (max_flops is None or point["flops_ratio"] <= max_flops * (1 + SLACK))
             and (max_drop is None or point["drop"] <= max_drop + SLACK)
+            and (max_latency_ms is None or _latency_ms(point) <= max_latency_ms * (1 + SLACK))
         ]
         if not within:
-            known = ", ".join(f"{p['flops_ratio']:.3f} at drop {p['drop']:.4f}" for p in points)
+            known = ", ".join(map(_in_words, points))
+            limits = f"max_flops={max_flops}, max_drop={max_drop}, max_latency_ms={max_latency_ms}"
             raise ValueError(
-                f"no operating point of this checkpoint is within max_flops={max_flops} and "
-                f"max_drop={max_drop}; it has FLOPs ratios {known or '(none)'}"
+                f"no operating point of this checkpoint is within {limits}; "
+                f"it has FLOPs ratios {known or '(none)'}"
             )
         chosen = min(within, key=lambda point: (point["drop"], point["flops_ratio"]))
         self.config.knobs = dict(chosen.get("knobs", {}))
@@ -202,6 +210,16 @@ def _real_tokens(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -
 def _can_be_packed(real: torch.Tensor) -> bool:
     # A row that does not start with a real token has no first row to read.
     return len(real) > 0 and bool(real[:, 0].all())
+
+
+def _latency_ms(point: dict[str, Any]) -> float:
+    known = point.get("latency_ms")
+    return math.inf if known is None else float(known)
+
+
+def _in_words(point: dict[str, Any]) -> str:
+    timed = "" if point.get("latency_ms") is None else f" and {point['latency_ms']:.4g} ms"
+    return f"{point['flops_ratio']:.3f} at drop {point['drop']:.4f}{timed}"
 
 
 def _check_limit(name: str, limit: float | None) -> None:

@@ -143,7 +143,7 @@ def add_study(db: str) -> Callable[..., str]:
                 measure_baseline(store, lease)
             if points:
                 complete(store, lease, *points)
-            store.release(lease)
+            store.release(lease, state=None if measured else "new")
         return db
 
     return add

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import trimtab
 from trimtab.spec import Duration
 
 POINT = [
@@ -178,6 +179,21 @@ def test_frontier_of_latency(
     # The budget is held against the upper end of the interval, which is 8.5 ms.
     assert len(read("frontier", "--db", db, "--max-latency", "8.4ms")["points"]) == 0
     assert len(read("frontier", "--db", db, "--max-latency", "8.5")["points"]) == 1
+
+
+def test_what_was_only_predicted_is_null(
+    add_study: Callable[..., str], point: Callable[..., Any], read: Callable[..., Any]
+) -> None:
+    predicted = {"value": None, "verdict": "predicted", "predicted": {"p95": 6.0}}
+    timed = {**LATENCY, "tries": 1, "predicted": {"p95": 6.0}}
+    db = add_study(
+        "guessed", point("b050", 0.5, 0.01, latency=predicted), point("b06", 0.6, 0, latency=timed)
+    )
+    found = {p["flops_ratio"]: p["latency_ms"] for p in read("frontier", "--db", db)["points"]}
+    assert (found[0.5], found[0.6]) == (None, LATENCY)
+    assert read("status", "--db", db)["best"]["latency_ms"] is None
+    frame = trimtab.open_study("guessed", db=db).frontier()
+    assert [None if row is None else row["value"] for row in frame["latency"]] == [None, 8.0]
 
 
 def test_a_frontier_of_nothing_is_empty(

@@ -19,6 +19,7 @@ import pytest
 import trimtab
 from trimtab.cli._tables import big, duration, one_line
 from trimtab.errors import InputError
+from trimtab_storage import Store
 
 ESCAPE = "\x1b"
 READERS = ["status", "trials", "frontier"]
@@ -89,6 +90,54 @@ def test_frontier(searched: str, command: Callable[..., Any]) -> None:
         *("*", "3", "400", "M", "40.0%", "0.8900", "+1.00", "pt", "400")
     ]
     assert lines[-1] == "best within the limits: point 3: 40.0% FLOPs at +1.00 pt"
+
+
+LATENCY = {"statistic": "p95", "value": 6.1, "low": 5.9, "high": 6.4, "verdict": "stable"}
+
+
+def test_frontier_of_latency(
+    add_study: Callable[..., str], point: Callable[..., Any], command: Callable[..., Any]
+) -> None:
+    noisy = {**LATENCY, "value": 3.0, "verdict": "unstable"}
+    timed = point("b050", 0.5, 0.01, latency=LATENCY)
+    db = add_study("fast", timed, point("b030", 0.3, 0.02, latency=noisy))
+    ran = command("frontier", "--cost", "latency", "--db", db)
+    head, columns, row, best = ran.out.splitlines()
+    assert columns.split()[4:6] == ["latency", "accuracy"]
+    assert "6.1 ms [5.9, 6.4] p95" in row
+    assert best == (
+        "best within the limits: point 2: 50.0% FLOPs, 6.1 ms [5.9, 6.4] p95 at +1.00 pt"
+    )
+    rows = command("frontier", "--db", db).out.splitlines()[2:-1]
+    assert [("ms" in row, "–" in row, "unstable" in row) for row in rows] == [
+        (True, False, True),
+        (True, False, False),
+        (False, True, False),  # the dense baseline
+    ]
+    said = command("status", "--db", db).out
+    assert "point 2: 50.0% FLOPs, 6.1 ms [5.9, 6.4] p95 at +1.00 pt (" in said
+
+
+def test_the_baselines_latency_is_shown(
+    add_study: Callable[..., str], command: Callable[..., Any]
+) -> None:
+    db = add_study("fast")
+    with Store.open(db) as store:
+        study = store.study("fast")
+        assert study is not None and study.baseline is not None
+        lease = store.acquire(study.id, "test", 3600)
+        known = {**LATENCY, "workload": {"batch_size": 1}}
+        store.update_study(lease, baseline={**study.baseline, "latency_ms": known})
+        store.release(lease)
+    dense = "0.9000 at 1 GFLOPs, 6.1 ms [5.9, 6.4] p95"
+    assert f"accuracy {dense} is the baseline" in command("frontier", "--db", db).out
+    assert dense in command("status", "--db", db).out
+    for told in (
+        command("status", "--db", db, "--json"),
+        command("frontier", "--db", db, "--json"),
+    ):
+        latency = json.loads(told.out)["baseline"]["latency_ms"]
+        assert (latency["value"], "workload" in latency) == (6.1, False)
 
 
 def test_frontier_where_nothing_meets_the_limits(

@@ -6,10 +6,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from trimtab.controller import RunResult, SilentReporter, run_study
@@ -21,6 +22,8 @@ from trimtab_workers.executors import Executor, Failure, Outcome, Progress
 from trimtab_workers.jobs import (
     BaselineJob,
     BaselineResult,
+    BenchJob,
+    BenchResult,
     LadderJob,
     MeasureJob,
     Measurement,
@@ -29,9 +32,14 @@ from trimtab_workers.jobs import (
     StatisticsResult,
     Survey,
     SurveyJob,
+    TableJob,
 )
+from trimtab_workers.latency.summary import summarise
+from trimtab_workers.latency.table import LatencyTable, Surface
+from trimtab_workers.latency.workload import Workload
 
 FLOPS, METRIC, ROWS = 1e6, 0.9, 100
+DENSE_MS, N_TIMED = 10.0, 80
 HANG = object()
 """What a script answers for a job that is to run on and on."""
 
@@ -86,10 +94,49 @@ def result_of(job: Any) -> Any:
             return StatisticsResult(_save(job), 0.1)
         case LadderJob():
             return [_rung(job, rung, key) for rung, key in job.rungs]
+        case TableJob():
+            return _table(job.workload).to_plain()
+        case BenchJob():
+            return [timed(job, RATIOS.get(one.key, 1.0)) for one in job.candidates]
     raise AssertionError(f"no fake result for {job}")
 
 
+RATIOS: dict[str, float] = {}
+"""The cost of each model made, which its time follows."""
+
+
+def timed(job: BenchJob, ratio: float, *, speed: float = 1.0, verdict: Any = None) -> BenchResult:
+    """What a model takes: a tenth of the dense model's time, and the rest by its cost."""
+    requests = DENSE_MS * speed * np.linspace(0.5, 1.5, N_TIMED)[:, None] * np.ones(8)
+    ours = requests * (0.1 + 0.9 * ratio)
+    latency = summarise(
+        ours,
+        requests,
+        job.statistic,
+        batch_size=job.workload.batch_size,
+        reference_p50_ms=job.reference_p50_ms,
+    )
+    if verdict is not None:
+        said = {"verdict": verdict, "reason": "it is played"}
+        figures = {name: {**known, **said} for name, known in latency.figures.items()}
+        latency = replace(latency, **said, figures=figures)
+    return BenchResult(latency, {"ours": ours.tolist(), "baseline": requests.tolist()})
+
+
+def _table(workload: Workload) -> LatencyTable:
+    """Parts that together take as long as the dense model, in proportion to what is left."""
+    nothing = Surface.through({1.0: [(1.0, 0.0), (100.0, 0.0)]})
+    names = ("front", "asked/none", "asked/last", "attended", "head", "leave")
+    groups = ("few/none", "few/last", "many/none", "many/last")
+    fed = Surface.through(
+        {n: [(1.0, n * DENSE_MS / 128), (1e4, n * DENSE_MS / 128)] for n in (0.0, 64.0)}
+    )
+    parts = {**dict.fromkeys((*names, *groups), nothing), "fed": fed}
+    return LatencyTable("cpu", "float32", 1, workload.batch_size, 32, 8, 4e6, False, parts)
+
+
 def _rung(job: LadderJob, rung: float, key: str) -> RungResult:
+    RATIOS[key] = rung
     choices = dict(job.choices)
     measured = _measured(rung, METRIC - drop_of(choices, rung))
     stored = job.place.files.save(key, lambda folder: _write(folder, key))
@@ -291,6 +338,18 @@ def fake() -> type[FakeExecutor]:
 def hang() -> object:
     """What a script answers for a job that is to run on and on."""
     return HANG
+
+
+@pytest.fixture
+def play_timed() -> Callable[..., BenchResult]:
+    """What timing a model gives: `play_timed(job, ratio, speed=2.0, verdict="unstable")`."""
+    return timed
+
+
+@pytest.fixture
+def ratio_of() -> Callable[[str], float]:
+    """The cost of a model that was made, by its key."""
+    return lambda key: RATIOS.get(key, 1.0)
 
 
 @pytest.fixture

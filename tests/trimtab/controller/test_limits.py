@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from trimtab.controller import budget_ratio, finetune_of, limits_of, task_of
+from trimtab.controller._limits import latency_of
 from trimtab.selection import Limits
+from trimtab_workers.latency.workload import Workload
 from trimtab_workers.task import DataSource
 
 
@@ -25,6 +27,50 @@ def test_budget_may_be_a_share_or_absolute(bench: Any) -> None:
     assert (absolute.max_flops_ratio, absolute.max_flops) == (None, 1.2e9)
     assert budget_ratio(absolute, 3e9) == pytest.approx(0.4)
     assert budget_ratio(Limits(max_drop=0.01), 3e9) is None
+
+
+@pytest.mark.parametrize(
+    ("latency", "expected"),
+    [
+        ({"p95": "8 ms"}, 8.0),
+        ({"p50": "50%"}, 10.0),
+        ({"mean": "50%", "batch_size": 8}, 10.0),
+        ({"throughput": "200/s", "batch_size": 8}, 40.0),
+        ({"throughput": "200%", "batch_size": 8}, 10.0),
+    ],
+)
+def test_latency_is_limited_in_ms(bench: Any, latency: Any, expected: float) -> None:
+    limits = limits_of(bench.spec(budget={"latency": latency}), 0.9, 20.0)
+    assert limits.max_latency_ms == pytest.approx(expected)
+    assert (limits.max_flops_ratio, limits.max_flops) == (None, None)
+    assert budget_ratio(limits, 3e9) is None and limits.has_budget
+
+
+def test_a_share_of_a_latency_is_no_limit_while_the_baseline_has_none(bench: Any) -> None:
+    for relative in ({"p95": "50%"}, {"throughput": "2x"}):
+        spec = bench.spec(budget={"flops": "40%", "latency": relative})
+        limits = limits_of(spec, 0.9)
+        assert (limits.max_latency_ms, limits.max_flops_ratio) == (None, 0.4)
+    absolute = bench.spec(budget={"latency": {"throughput": "100/s"}})
+    assert limits_of(absolute, 0.9).max_latency_ms == 10.0
+
+
+def test_workload_is_what_the_budget_says(bench: Any) -> None:
+    assert latency_of(bench.spec()) is None
+    latency = {"p50": "8 ms", "batch_size": 4, "device": "cpu", "threads": 2, "lengths": [8, 16]}
+    wanted = latency_of(bench.spec(budget={"latency": latency}, search__seed=7))
+    assert wanted is not None and wanted.statistic == "p50"
+    assert wanted.workload == Workload(4, "cpu", 2, (8, 16), 7)
+    wanted = latency_of(bench.spec(budget={"latency": {"throughput": "2x"}}))
+    assert wanted is not None and wanted.statistic == "mean"
+
+
+@pytest.mark.parametrize("own", [None, "auto"])
+@pytest.mark.parametrize("workers", ["auto", "cpu", "cuda"])
+def test_requests_run_where_the_workers_do(bench: Any, own: str | None, workers: str) -> None:
+    latency = {"p95": "8 ms", **({"device": own} if own else {})}
+    wanted = latency_of(bench.spec(budget={"latency": latency}, workers__device=workers))
+    assert wanted is not None and wanted.workload.device == workers
 
 
 def test_task_and_finetuning_carry_all_that_workers_need(bench: Any) -> None:

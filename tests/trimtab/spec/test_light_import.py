@@ -37,7 +37,8 @@ class Probe(NamedTuple):
 def probes(tmp_path_factory: pytest.TempPathFactory) -> list[Probe]:
     path = tmp_path_factory.mktemp("light") / "spec.yaml"
     path.write_text(
-        "name: a\nmodel: ./m\ntask: {train: a.tsv, validation: b.tsv}\nbudget: {flops: 40%}\n"
+        "name: a\nmodel: ./m\ntask: {train: a.tsv, validation: b.tsv}\n"
+        "budget: {flops: 40%, latency: {p95: 8 ms}}\n"
         "search: {strategies: [{fisher: {calibration: 256}}]}\n"
     )
     return [_probe(path) for _ in range(4)]

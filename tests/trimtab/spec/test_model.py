@@ -176,6 +176,8 @@ def test_a_spec_is_frozen(mapping: dict[str, Any]) -> None:
 
 ALLOWED_CHANGES: list[tuple[str, Any]] = [
     ("budget.flops", "30%"),
+    ("budget.latency", {"p95": "8 ms"}),
+    ("budget", {"latency": {"throughput": "2x", "batch_size": 8}}),
     ("max_drop", "2 pt"),
     ("search.trials", 80),
     ("search.time", "3 h"),

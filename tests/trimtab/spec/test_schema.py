@@ -75,19 +75,30 @@ def test_plain_values_satisfy_the_schema(validator: Any, mapping: dict[str, Any]
     mapping["task"]["validation"] = {"dataset": "./folder"}
     mapping["search"] = {"strategies": ["fisher"]}
     validator.validate(Spec.from_mapping(mapping).to_plain())
+    mapping["budget"] = {"latency": {"throughput": "2x", "lengths": [8, 16], "threads": 2}}
+    validator.validate(Spec.from_mapping(mapping).to_plain())
+    mapping["budget"]["latency"] = [mapping["budget"]["latency"]]
+    validator.validate(mapping)
 
 
 BEYOND_A_SCHEMA = (
+    "budget_of_nothing",
     "choice_pointless",
     "dataset_on_hub",
     "gpus_on_cpu",
     "inline_with_count",
     "json_duplicate",
+    "latency_device_not_of_workers",
+    "latency_lengths_over_max_length",
+    "latency_over_all",
+    "latency_zero",
     "stop_gain_zero",
     "model_",
     "output_is_url",
     "strategy_repeated",
     "text_repeats",
+    "throughput_below_baseline",
+    "throughput_zero",
     "time_too_short",
     "flops_over_all",
     "flops_zero",
@@ -115,6 +126,7 @@ def test_unit_patterns_agree_with_the_units(validator: Any, mapping: dict[str, A
     print(f"seed {seed}")
     rng = random.Random(seed)
     units = ["%", "pt", "ms", "s", "min", "h", "GFLOPs", "mflops", "K", "", "points", "hours", "m"]
+    units += ["x", "/s", "/ s", "samples/s", "Text/Sec", "/min", "texts /second"]
     for _ in range(300):
         text = f"{rng.choice(['1', '2.5', '.5', '7.', '-1', '1e1', 'x'])}"
         text += rng.choice(["", " ", "  "]) + rng.choice(units)
@@ -124,6 +136,9 @@ def test_unit_patterns_agree_with_the_units(validator: Any, mapping: dict[str, A
             if section:
                 target = plain[section] = dict(plain[section])
             target[key] = text
+            assert _is_accepted(plain) <= validator.is_valid(plain), (key, text)
+        for key in ("p50", "p95", "mean", "throughput"):
+            plain = {**mapping, "budget": {"latency": {key: text}}}
             assert _is_accepted(plain) <= validator.is_valid(plain), (key, text)
 
 

@@ -12,6 +12,7 @@ from trimtab.spec import (
     Duration,
     Flops,
     Latency,
+    Throughput,
     UnitError,
     parse_drop_option,
     parse_flops_option,
@@ -66,6 +67,36 @@ def test_drop_reads(text: str, value: Drop) -> None:
     assert Drop.parse(text) == value
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("200/s", Throughput(per_second=200.0)),
+        ("200 / s", Throughput(per_second=200.0)),
+        ("200 samples/s", Throughput(per_second=200.0)),
+        ("0.5 texts/second", Throughput(per_second=0.5)),
+        ("1 Text / SEC", Throughput(per_second=1.0)),
+        ("200%", Throughput(ratio=2.0)),
+        ("100%", Throughput(ratio=1.0)),
+        ("2x", Throughput(ratio=2.0)),
+        ("1.5 X", Throughput(ratio=1.5)),
+    ],
+)
+def test_throughput_reads(text: str, value: Throughput) -> None:
+    assert Throughput.parse(text) == value
+
+
+@pytest.mark.parametrize("text", ["/s", "200/", "200 s", "200 tokens/s", "200/h", "2 xx", "2//s"])
+def test_throughput_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(UnitError, match="^must be texts a second"):
+        Throughput.parse(text)
+
+
+def test_throughput_is_a_limit_on_the_mean_time_of_a_request() -> None:
+    assert Throughput.parse("200/s").limit(99.0, 1) == 5.0
+    assert Throughput.parse("200/s").limit(99.0, 32) == 160.0
+    assert Throughput.parse("200%").limit(8.0, 1) == Throughput.parse("2x").limit(8.0, 32) == 4.0
+
+
 def test_limits_follow_the_baseline() -> None:
     assert Flops.parse("40%").limit(1000.0) == 400.0
     assert Flops.parse("1 MFLOPs").limit(1000.0) == 1e6
@@ -87,6 +118,11 @@ def test_limits_follow_the_baseline() -> None:
         (Drop, 0.01, "write `1 pt` for 0.01 of the metric"),
         (Drop, 2, "write `2 pt` for points of the metric or `2%` of its value"),
         (Latency, 8, "write `8 ms`"),
+        (
+            Throughput,
+            200,
+            "write `200/s` for texts a second, or `2x` for twice the baseline's",
+        ),
     ],
 )
 def test_bare_number_is_refused_with_a_hint_for_that_number(
@@ -97,7 +133,7 @@ def test_bare_number_is_refused_with_a_hint_for_that_number(
     assert caught.value.hint == hint
 
 
-@pytest.mark.parametrize("kind", [Flops, Duration, Drop, Latency])
+@pytest.mark.parametrize("kind", [Flops, Duration, Drop, Latency, Throughput])
 @pytest.mark.parametrize(
     "value",
     [None, True, "", "%", "many", "-3%", "1 2 %", "1e999 s", "1,2 GFLOPs", "3 parsec", [], {}]
@@ -111,7 +147,8 @@ def test_nonsense_is_refused(kind: Any, value: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "text"),
     [(Flops, "0%"), (Flops, "100.1%"), (Flops, "0 FLOPs"), (Drop, "101 pt"), (Drop, "101%")]
-    + [(Latency, "0 ms"), (Latency, "101%"), (Duration, "1e9 h")],
+    + [(Latency, "0 ms"), (Latency, "101%"), (Duration, "1e9 h"), (Throughput, "0/s")]
+    + [(Throughput, "99%"), (Throughput, "0.9x"), (Throughput, "1e99/s"), (Throughput, "1e5x")],
 )
 def test_quantity_out_of_range_is_refused(kind: Any, text: str) -> None:
     with pytest.raises(UnitError):
@@ -122,6 +159,9 @@ def test_both_ways_or_neither_is_refused() -> None:
     for bad in ({}, {"ratio": 0.5, "absolute": 1e9}):
         with pytest.raises(UnitError, match="one way"):
             Flops(**bad)
+    for bad in ({}, {"ratio": 2.0, "per_second": 200.0}):
+        with pytest.raises(UnitError, match="one way"):
+            Throughput(**bad)
 
 
 @pytest.mark.parametrize("text", ["40%", "7%", "1.2 GFLOPs", "12.5 MFLOPs", "999 FLOPs"])
@@ -149,6 +189,8 @@ def test_every_value_prints_back_to_itself() -> None:
             Duration(float(rng.randrange(10**6))),
             Latency(ms=10 ** rng.uniform(-3, 6)),
             Latency(ratio=max(share, 1e-9)),
+            Throughput(per_second=10 ** rng.uniform(-3, 9)),
+            Throughput(ratio=1 + share),
         ):
             assert type(value).parse(str(value)) == value, str(value)
 

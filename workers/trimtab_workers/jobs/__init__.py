@@ -5,6 +5,9 @@ returns what was measured. It never opens the database.
 """
 
 from ._baseline import BaselineJob, BaselineResult
+from ._bench import BenchJob, BenchResult, Candidate
+from ._delivered import DeliveredJob
+from ._latency_table import PredictJob, TableJob
 from ._measure import MeasureJob
 from ._place import Files, Look, Measurement, Place, Stored, load_elastic
 from ._reference import Reference, ReferenceJob
@@ -14,11 +17,16 @@ from ._survey import Survey, SurveyJob
 __all__ = [
     "BaselineJob",
     "BaselineResult",
+    "BenchJob",
+    "BenchResult",
+    "Candidate",
+    "DeliveredJob",
     "Files",
     "LadderJob",
     "Look",
     "Measurement",
     "MeasureJob",
+    "PredictJob",
     "Reference",
     "ReferenceJob",
     "RungResult",
@@ -27,6 +35,7 @@ __all__ = [
     "Stored",
     "Survey",
     "SurveyJob",
+    "TableJob",
     "Place",
     "load_elastic",
 ]

@@ -27,8 +27,8 @@ def timed_ms(call: Callable[[], object], device: torch.device) -> float:
 def _timed_by_events_ms(call: Callable[[], object], device: torch.device) -> float:
     with torch.cuda.device(device):
         torch.cuda.synchronize()
-        begin = torch.cuda.Event(enable_timing=True)
-        end = torch.cuda.Event(enable_timing=True)
+        begin = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         begin.record()
         call()
         end.record()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-from trimtab_workers.data import Encoded
+    from trimtab_workers.data import Encoded
 
 Statistic = Literal["p50", "p95", "mean"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
@@ -67,38 +68,8 @@ def draw_requests(
     Raises:
         ValueError: if there are no rows.
     """
+    from trimtab_workers.latency._drawing import as_requests, drawn_rows
+
     if not len(rows):
         raise ValueError("a workload needs at least one text, but got none")
-    random, n_texts = np.random.default_rng(workload.seed), n_requests * workload.batch_size
-    texts = rows.select(_drawn(len(rows), n_texts, random))
-    if workload.lengths is not None:
-        wanted = np.array(workload.lengths)[_drawn(len(workload.lengths), n_texts, random)]
-        texts = _of_lengths(rows, wanted, random)
-    places = np.arange(n_texts)
-    return texts, [places[i : i + workload.batch_size] for i in places[:: workload.batch_size]]
-
-
-def _drawn(n: int, n_wanted: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Draws numbers below ``n``: each once before any comes again."""
-    rounds = -(-n_wanted // n)
-    return np.concatenate([random.permutation(n) for _ in range(rounds)])[:n_wanted]
-
-
-def _of_lengths(rows: Encoded, wanted: NDArray[Any], random: np.random.Generator) -> Encoded:
-    order = np.argsort(rows.lengths, kind="stable")
-    first = np.minimum(np.searchsorted(rows.lengths[order], wanted), len(order) - 1)
-    return _cut(rows.select(order[random.integers(first, len(order))]), wanted)
-
-
-def _cut(texts: Encoded, lengths: NDArray[Any]) -> Encoded:
-    """Cuts each text to its length; the last token, which ends it, stays the last."""
-    place = np.arange(len(texts.tokens)) - np.repeat(texts.offsets[:-1], texts.lengths)
-    last = np.repeat(texts.lengths, texts.lengths) - 1
-    stays = (place < np.repeat(lengths, texts.lengths) - 1) | (place == last)
-    counts = np.minimum(texts.lengths, lengths)
-    return Encoded(
-        tokens=texts.tokens[stays],
-        offsets=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]),
-        labels=texts.labels,
-        token_types=None if texts.token_types is None else texts.token_types[stays],
-    )
+    return as_requests(drawn_rows(rows, workload, n_requests), workload.batch_size)

@@ -1,0 +1,116 @@
+"""What points will take, by the table of parts: from the records that were kept beside a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trimtab.controller._baseline import Baseline
+from trimtab.controller._session import Session
+from trimtab_storage import NewArtifact
+from trimtab_strategies.cost import LengthHistogram
+from trimtab_strategies.outcomes import NO_EXITS, Pricing
+from trimtab_strategies.recipe import stable_key
+from trimtab_strategies.records import Records, records_file
+from trimtab_workers.jobs import TableJob
+from trimtab_workers.latency.predict import predict_many, share_within
+from trimtab_workers.latency.table import LatencyTable
+from trimtab_workers.latency.workload import Statistic, Workload
+
+Prediction = dict[str, float]
+KIND = "latency-table"
+CONFIG = "config.json"
+
+
+class Predictor:
+    """Predicts latencies for one workload; the table is measured once and kept in the database.
+
+    Reads the files of models where they lie, so that no worker is needed for it. What parts do not
+    tell, such as how much times scatter, is taken to be as it is for the baseline: each statistic
+    is scaled so that the baseline's own is met.
+    """
+
+    def __init__(
+        self, session: Session, baseline: Baseline, workload: Workload, reference: Mapping[str, Any]
+    ) -> None:
+        self._files, self._workload = session.files, workload
+        self._table = LatencyTable.from_plain(_table(session, baseline.key, workload, reference))
+        self._shape = baseline.survey.shape
+        self._lengths = _lengths_of(baseline.survey.histogram)
+        dense = Pricing(self._shape, "ltp", NO_EXITS)
+        records = _records_of(self._lengths, self._shape.n_layers)
+        (by_parts,) = predict_many(self._table, dense, records, [{}], workload)
+        self._scale = {name: reference[name] / by_parts[name] for name in by_parts}
+
+    def of(self, settings: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Prediction | None]:
+        """Gives p50, p95 and mean of each model at its knobs; None where its files are gone."""
+        groups: dict[tuple[str, str], list[int]] = {}
+        for place, (key, knobs) in enumerate(settings):
+            groups.setdefault((key, records_file(knobs)), []).append(place)
+        found: list[Prediction | None] = [None] * len(settings)
+        for (key, file), places in groups.items():
+            each = [settings[place][1] for place in places]
+            for place, one in zip(places, self._of_model(key, file, each), strict=True):
+                found[place] = one
+        return found
+
+    def share_within(self, statistic: Statistic, limit_ms: float) -> float | None:
+        """Gives the share of the dense FLOPs at which sliced models are within a limit."""
+        by_parts = limit_ms / self._scale[statistic]
+        return share_within(
+            self._table, self._shape, self._lengths, self._workload, statistic, by_parts
+        )
+
+    def _of_model(
+        self, key: str, file: str, knobs: Sequence[Mapping[str, Any]]
+    ) -> Sequence[Prediction | None]:
+        try:
+            folder = self._files.path(key)
+            pricing = Pricing.of(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+            records = Records.load(folder / file)
+            found = predict_many(self._table, pricing, records, knobs, self._workload)
+        except (OSError, ValueError, KeyError):
+            return [None] * len(knobs)
+        return [{name: ms * self._scale[name] for name, ms in one.items()} for one in found]
+
+
+def _lengths_of(histogram: LengthHistogram) -> list[int]:
+    return [length for length, count in histogram.counts.items() for _ in range(count)]
+
+
+def _records_of(lengths: Sequence[int], n_layers: int) -> Records:
+    """Gives the records of a model that keeps every token and has no exits."""
+    known = np.array(lengths, dtype=np.int64)
+    nothing = np.zeros((len(known), 2))
+    kept, labels = np.repeat(known[:, None], n_layers, axis=1), np.zeros_like(known)
+    return Records(known, kept, (), nothing[:, None][:, :0], nothing, labels)
+
+
+def _table(
+    session: Session, baseline_key: str, workload: Workload, reference: Mapping[str, Any]
+) -> dict[str, Any]:
+    # Another machine has another reference, which is measured anew when that shows.
+    machine = {name: reference[name] for name in ("p50", "device", "threads")}
+    key = stable_key(KIND, baseline_key, workload.to_plain(), machine)
+    row = session.store.artifact(key)
+    if row is not None:
+        return dict(row.meta)
+    job = TableJob(session.place, baseline_key, workload)
+    table: dict[str, Any] = session.runner.run(job, "timing parts of the model")
+    artifact = NewArtifact(
+        key=key,
+        kind=KIND,
+        parent_key=baseline_key,
+        recipe=[],
+        strategy=None,
+        path=None,
+        sha256=None,
+        size_bytes=None,
+        meta=table,
+        seconds=0.0,
+    )
+    session.store.record_artifact(session.lease, artifact)
+    return table

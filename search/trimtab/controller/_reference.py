@@ -1,0 +1,99 @@
+"""The baseline's latency, which a study's points are compared with on one and the same machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from trimtab.controller._limits import LatencyWanted, latency_of
+from trimtab.controller._session import Session
+from trimtab.spec import Spec
+from trimtab_workers.jobs import BenchJob, BenchResult, Candidate
+from trimtab_workers.latency.summary import Latency
+from trimtab_workers.latency.workload import Statistic
+
+MOST_TRIES = 3
+SAME_SPEED = 0.15
+"""By how much the baseline's median may differ from when the study began, for the same machine."""
+
+
+def establish_latency(session: Session, key: str) -> dict[str, Any] | None:
+    """Times the baseline, or finds that an earlier run's figure still holds; None without a budget.
+
+    Where the machine runs at another speed than it did, or something else is timed now, what was
+    measured so far says nothing any more and is forgotten.
+    """
+    wanted = latency_of(session.spec)
+    if wanted is None:
+        return None
+    known = (session.study.baseline or {}).get("latency_ms")
+    now = _timed(session, key, wanted)
+    if known is not None and _still_holds(known, now):
+        _change(session, lambda latency: restated(latency, wanted.statistic))
+        return restated(known, wanted.statistic)
+    if known is not None:
+        session.reporter.note(
+            "the machine or what is timed is not what it was, so points are timed again"
+        )
+    _change(session, lambda latency: None)
+    return now
+
+
+def reference_speed(reference: dict[str, Any], spec: Spec) -> float | None:
+    """Gives the baseline's median that a machine must run at; None for a time as it passes."""
+    return float(reference["p50"]) if is_relative(spec) else None
+
+
+def stated(latency: Latency, reference: dict[str, Any], spec: Spec) -> Latency:
+    """States a latency as the budget asks for it: relative to the baseline's, or as it was."""
+    if not is_relative(spec):
+        return latency
+    return latency.relative_to(Latency.from_plain(reference))
+
+
+def is_relative(spec: Spec) -> bool:
+    """Tells whether the latency budget is a share of the baseline's.
+
+    Then a ratio is asked for, and that is measured in pairs whatever the machine's speed; a budget
+    in milliseconds is about the time that passes.
+    """
+    budget = spec.budget.latency
+    return budget is not None and budget.bound.ratio is not None
+
+
+def _timed(session: Session, key: str, wanted: LatencyWanted) -> dict[str, Any]:
+    """Times the baseline against a copy of itself, again where that was not stable."""
+    for _ in range(MOST_TRIES):
+        job = BenchJob(session.place, key, (Candidate(key, {}),), wanted.workload, wanted.statistic)
+        (result,) = session.runner.run(job, "timing the baseline")
+        if result.latency.verdict == "stable":
+            break
+    else:
+        session.reporter.note(f"the baseline's latency is not stable: {result.latency.reason}")
+    return _plain(result, wanted)
+
+
+def _plain(result: BenchResult, wanted: LatencyWanted) -> dict[str, Any]:
+    return {**result.latency.to_plain(), "workload": wanted.workload.to_plain()}
+
+
+def _still_holds(known: dict[str, Any], now: dict[str, Any]) -> bool:
+    is_same = all(known.get(name) == now[name] for name in ("workload", "device", "threads"))
+    return is_same and abs(now["p50"] / known["p50"] - 1) <= SAME_SPEED
+
+
+def restated(latency: dict[str, Any], statistic: Statistic) -> dict[str, Any]:
+    """Gives a latency for the statistic that the budget is on now; what was not timed stays."""
+    if latency.get("value") is None:
+        return latency
+    return {**latency, **Latency.from_plain(latency).with_statistic(statistic).to_plain()}
+
+
+def _change(session: Session, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    """Changes the latencies of all points; they are judged by this run's limits afterwards."""
+    every = session.store.points(session.study.id, split=None)
+    known = {point.id: point.latency for point in every if point.latency is not None}
+    changed = {point_id: change(latency) for point_id, latency in known.items()}
+    different = {key: latency for key, latency in changed.items() if latency != known[key]}
+    if different:
+        session.store.set_latencies(session.lease, different, lambda point: point.feasible)

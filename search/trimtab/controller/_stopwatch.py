@@ -1,0 +1,213 @@
+"""Latency in a search: points near the frontier are timed while nothing else of ours runs.
+
+A trial's points come with what the table of parts predicts for them. From time to time no more
+jobs are sent out, and when the last has come back the most useful points are timed on the slot that
+is now exclusive, interleaved with the dense model.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from trimtab.controller._baseline import Baseline
+from trimtab.controller._expected import PREDICTED, Expectation, only_predicted
+from trimtab.controller._limits import LatencyWanted, latency_of
+from trimtab.controller._predictor import Predictor
+from trimtab.controller._reference import is_relative, reference_speed, stated
+from trimtab.controller._session import Session
+from trimtab.controller._to_time import MOST_TRIES, Prospective, is_settled, worth_timing
+from trimtab.emission import LatencyCheck
+from trimtab.errors import InterruptedStudyError, TrimtabError
+from trimtab.forge import Forge
+from trimtab.selection import is_feasible
+from trimtab_storage import NewPoint, PointRow
+from trimtab_workers.jobs import BenchJob, BenchResult, Candidate
+
+MOST_AT_ONCE = 4
+LEAST_AIM = 0.1
+SHARE_OF_TIME = 0.1
+"""The part of a study's time that timing may take; only what is to be delivered may take more."""
+SECONDS_EACH = 5.0
+MOST_ROUNDS_AT_THE_END = 6
+
+
+def stopwatch_of(session: Session, baseline: Baseline) -> Stopwatch | None:
+    """Gives the stopwatch of a study with a latency budget; None where it has none."""
+    wanted = latency_of(session.spec)
+    return None if wanted is None else Stopwatch(session, baseline, wanted)
+
+
+class Stopwatch:
+    """Predicts and times the points of one study against one reference of the dense model."""
+
+    def __init__(self, session: Session, baseline: Baseline, wanted: LatencyWanted) -> None:
+        assert session.baseline is not None and session.limits is not None
+        self.reference: dict[str, Any] = session.baseline["latency_ms"]
+        self._session, self._baseline, self._wanted = session, baseline, wanted
+        self._limits = session.limits
+        self._predictor = Predictor(session, baseline, wanted.workload, self.reference)
+        self._forge = Forge(
+            session.store,
+            session.place,
+            baseline.survey.data_fingerprint,
+            session.runner.run,
+            session.lease,
+        )
+        self.expectation = Expectation(wanted.statistic, self.reference["value"])
+        self._points: dict[int, Prospective] = {}
+        self._seen_id, self._ended, self._spent_s = 0, 0, 0.0
+
+    # What a search goes by
+
+    def aim(self, flops_budget: float | None) -> float | None:
+        """Gives the share of the FLOPs to make models at: within both budgets, as it is expected.
+
+        Round, so that the same models serve again when the table says a little more or less.
+        """
+        limit = self._limits.max_latency_ms
+        if limit is None:
+            return flops_budget
+        share = self._predictor.share_within(self._wanted.statistic, limit)
+        rounded = LEAST_AIM if share is None else max(LEAST_AIM, int(share * 50) / 50)
+        return rounded if flops_budget is None else min(rounded, flops_budget)
+
+    def with_predictions(self, points: Sequence[NewPoint]) -> list[NewPoint]:
+        """Gives new points the latency that is predicted for them."""
+        predicted = self._predictor.of([(point.artifact_key, point.knobs) for point in points])
+        return [
+            replace(point, latency=only_predicted(guess))
+            for point, guess in zip(points, predicted, strict=True)
+        ]
+
+    # The exclusive slot
+
+    def note_end(self) -> None:
+        """Takes down that a trial has ended."""
+        self._ended += 1
+
+    def is_due(self) -> bool:
+        """Tells whether to time points as soon as nothing runs: after a trial of each worker."""
+        if self._ended < self._session.runner.executor.slots:
+            return False
+        return bool(self._next(MOST_AT_ONCE))
+
+    def wanted_keys(self) -> set[str]:
+        """Gives the models that may be timed next, whose weights must stay."""
+        return {point.artifact_key for point in self._next(MOST_AT_ONCE)}
+
+    def take(self) -> list[PointRow]:
+        """Times the most useful points now; nothing else of ours may run. Gives their rows."""
+        self._ended = 0
+        return self._time(self._next(MOST_AT_ONCE))
+
+    def settle(self) -> list[PointRow]:
+        """Times points until the best one is one that was timed, within reason."""
+        changed: list[PointRow] = []
+        for _ in range(MOST_ROUNDS_AT_THE_END):
+            self._read()
+            if is_settled(self._points.values(), self._limits):
+                break
+            changed += self._time(worth_timing(self._points.values(), self._limits, MOST_AT_ONCE))
+        return changed
+
+    # Delivery
+
+    def check(self) -> LatencyCheck:
+        """Gives how a checkpoint is timed before it is delivered."""
+        return LatencyCheck(
+            self._wanted.statistic,
+            self._wanted.workload,
+            self._limits.max_latency_ms,
+            self.reference if is_relative(self._session.spec) else None,
+        )
+
+    def note_missed(self, point: PointRow, latency: Mapping[str, Any]) -> list[PointRow]:
+        """Takes down what a written checkpoint took, which its point had promised otherwise."""
+        seen = Prospective.of(point, self.expectation)
+        rows = self._set({point.id: self._latency(seen, latency)})
+        self._take_in(rows)
+        return rows
+
+    def _next(self, most: int) -> list[Prospective]:
+        """Gives what to time now; when enough time went into it, only what would be delivered."""
+        self._read()
+        if is_settled(self._points.values(), self._limits):
+            is_over = self._spent_s > SHARE_OF_TIME * self._session.elapsed_s
+            return [] if is_over else worth_timing(self._points.values(), self._limits, most)
+        is_over = self._spent_s > 2 * SHARE_OF_TIME * self._session.elapsed_s
+        return worth_timing(self._points.values(), self._limits, 1 if is_over else most)
+
+    def _read(self) -> None:
+        self._take_in(self._session.store.points(self._session.study.id, after_id=self._seen_id))
+        self._seen_id = max(self._points, default=0)
+
+    def _take_in(self, rows: Sequence[PointRow]) -> None:
+        for row in rows:
+            self._points[row.id] = Prospective.of(row, self.expectation)
+
+    # Timing
+
+    def _time(self, chosen: Sequence[Prospective]) -> list[PointRow]:
+        started = time.monotonic()
+        there = [point for point in chosen if self._is_there(point)]
+        rows = self._give_up([point for point in chosen if point not in there])
+        if there:
+            rows += self._record(there, self._measured(there))
+        self._take_in(rows)
+        self._spent_s += time.monotonic() - started
+        return rows
+
+    def _is_there(self, point: Prospective) -> bool:
+        """Brings a model's weights back; one that cannot be made again cannot be timed."""
+        try:
+            self._forge.ensure(point.artifact_key)
+        except InterruptedStudyError:
+            raise
+        except TrimtabError as error:
+            self._session.reporter.note(f"point {point.id} cannot be timed: {error}")
+            return False
+        return True
+
+    def _measured(self, points: Sequence[Prospective]) -> list[BenchResult]:
+        job = BenchJob(
+            self._session.place,
+            self._baseline.key,
+            tuple(Candidate(point.artifact_key, dict(point.knobs)) for point in points),
+            self._wanted.workload,
+            self._wanted.statistic,
+            reference_p50_ms=reference_speed(self.reference, self._session.spec),
+            limit_s=SECONDS_EACH * (1 + len(points)),
+        )
+        word = "point" if len(points) == 1 else "points"
+        results: list[BenchResult] = self._session.runner.run(job, f"timing {len(points)} {word}")
+        return results
+
+    def _record(
+        self, points: Sequence[Prospective], results: Sequence[BenchResult]
+    ) -> list[PointRow]:
+        found = {}
+        for point, result in zip(points, results, strict=True):
+            latency = stated(result.latency, self.reference, self._session.spec)
+            found[point.id] = self._latency(point, latency.to_plain())
+            samples = {"point": point.id, "samples_ms": result.samples}
+            self._session.store.log_event(self._session.study.id, "latency", samples)
+        return self._set(found)
+
+    def _give_up(self, points: Sequence[Prospective]) -> list[PointRow]:
+        return self._set({p.id: {**self._latency(p, {}), "tries": MOST_TRIES} for p in points})
+
+    def _latency(self, point: Prospective, measured: Mapping[str, Any]) -> dict[str, Any]:
+        predicted = {"value": None, "verdict": PREDICTED, PREDICTED: point.predicted}
+        return {**predicted, **measured, "tries": point.tries + 1}
+
+    def _set(self, found: Mapping[int, Mapping[str, Any]]) -> list[PointRow]:
+        session, limits = self._session, self._limits
+        plain = {point_id: dict(latency) for point_id, latency in found.items()}
+        if not plain:
+            return []
+        return session.store.set_latencies(
+            session.lease, plain, lambda row: is_feasible(row, limits)
+        )

@@ -1,0 +1,97 @@
+"""Which points to time next: those that are expected to be on the frontier, near the budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trimtab.controller._expected import PREDICTED, Expectation, is_timed
+from trimtab.frontier import non_dominated
+from trimtab.selection import Limits, best, closest
+from trimtab_storage import PointRow
+
+MOST_TRIES = 3
+"""How often a point is timed again whose latency was not stable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prospective:
+    """A point as selection would see it if it took what it is expected to."""
+
+    id: int
+    artifact_key: str
+    knobs: Mapping[str, Any]
+    metric: float
+    drop: float
+    flops: float
+    flops_ratio: float
+    latency: Mapping[str, Any]
+    predicted: Mapping[str, float] | None
+    is_dense: bool
+    is_timed: bool
+    tries: int
+
+    @classmethod
+    def of(cls, point: PointRow, expectation: Expectation) -> Prospective:
+        """Reads a point of the store."""
+        return cls(
+            id=point.id,
+            artifact_key=point.artifact_key,
+            knobs=point.knobs,
+            metric=point.metric,
+            drop=point.drop,
+            flops=point.flops,
+            flops_ratio=point.flops_ratio,
+            latency=expectation.as_if_timed(point.latency, point.flops_ratio),
+            predicted=(point.latency or {}).get(PREDICTED),
+            is_dense=not point.recipe,
+            is_timed=is_timed(point.latency),
+            tries=int((point.latency or {}).get("tries", 0)),
+        )
+
+    @property
+    def expected_ms(self) -> float:
+        """What it takes, or is expected to."""
+        return float(self.latency["high"])
+
+    @property
+    def is_open(self) -> bool:
+        """Tells whether timing it may tell something; some are never stable."""
+        return not self.is_timed and self.tries < MOST_TRIES
+
+
+def worth_timing(points: Iterable[Prospective], limits: Limits, most: int) -> list[Prospective]:
+    """Gives at most so many points that are not timed yet, the most useful first.
+
+    The first is the one that would be delivered if all took what they are expected to. The others
+    are those that nothing else is expected to beat, within the drop before others, and near the
+    budget before others.
+    """
+    known = [p for p in points if p.is_timed or p.is_open]
+    flags = non_dominated([p.drop for p in known], [p.expected_ms for p in known])
+    winner = would_be_delivered(known, limits)
+    chosen = [
+        p for p, flag in zip(known, flags, strict=True) if p.is_open and (flag or p is winner)
+    ]
+    return sorted(chosen, key=lambda p: (p is not winner, *_distance(p, limits)))[:most]
+
+
+def is_settled(points: Iterable[Prospective], limits: Limits) -> bool:
+    """Tells whether what would be delivered was timed."""
+    winner = would_be_delivered([p for p in points if p.is_timed or p.is_open], limits)
+    return winner is None or winner.is_timed
+
+
+def would_be_delivered(points: Sequence[Prospective], limits: Limits) -> Prospective | None:
+    """Gives the best point if all took what they are expected to, or else the closest."""
+    made = [point for point in points if not point.is_dense]
+    return best(points, limits) or (closest(made, limits) if made else None)
+
+
+def _distance(point: Prospective, limits: Limits) -> tuple[bool, float]:
+    is_over = limits.max_drop is not None and point.drop > limits.max_drop
+    if limits.max_latency_ms is None:
+        return is_over, point.expected_ms
+    return is_over, abs(math.log(max(point.expected_ms, 1e-9) / limits.max_latency_ms))

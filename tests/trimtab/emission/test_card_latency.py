@@ -1,0 +1,64 @@
+"""What the card says of time, from facts alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trimtab.emission._card_latency import HELD, latency_section
+
+BUDGET = {"latency": {"p95": "8 ms", "batch_size": 1}}
+
+
+def _latency(value: float, **changes: Any) -> dict[str, Any]:
+    known = {"statistic": "p95", "value": value, "low": value - 0.2, "high": value + 0.2}
+    rest = {"p50": value - 1, "p95": value, "mean": value - 0.5, "verdict": "stable"}
+    return {**known, **rest, "batch_size": 1, "device": "cpu", "threads": 2, **changes}
+
+
+def _facts(point: Any, baseline: Any = None, **more: Any) -> dict[str, Any]:
+    return {
+        "budget": BUDGET,
+        "baseline": {"latency_ms": baseline},
+        "point": {"latency": point},
+        **more,
+    }
+
+
+@pytest.mark.parametrize("none", [None, {"value": None, "verdict": "predicted"}])
+def test_nothing_is_said_where_nothing_was_timed(none: Any) -> None:
+    assert latency_section({**_facts(none), "budget": {"flops": "40%"}}) == ""
+
+
+def test_budget_workload_and_numbers_are_told() -> None:
+    intervals = {"p50": [10.5, 11.5], "mean": [11.0, 12.0]}
+    baseline = {**_latency(12.0), "intervals": intervals, "workload": {"lengths": [16, 64]}}
+    said = latency_section(_facts(_latency(6.0), baseline))
+    assert said.startswith("## Latency\n\nThe budget was p95 ≤ 8 ms. Time of a request at batch 1 ")
+    assert "on cpu, 2 threads; texts of 16 to 64 tokens, one after the other" in said
+    assert [line for line in said.splitlines() if line.startswith("|")] == [
+        "|  | baseline | this model in the search |",
+        "| --- | --- | --- |",
+        "| p50 | 11 ms [10.5, 11.5] | 5 ms |",
+        "| p95 | 12 ms [11.8, 12.2] | 6 ms [5.8, 6.2] |",
+        "| mean | 11.5 ms [11, 12] | 5.5 ms |",
+        "| verdict | stable | stable |",
+    ]
+    assert "fresh process" not in said
+
+
+@pytest.mark.parametrize("holds", [True, False, None])
+def test_the_checkpoint_as_it_lies_there_is_told(holds: bool | None) -> None:
+    written = {**_latency(7.0), "holds": holds, "max_ms": 8.0}
+    said = latency_section(_facts(_latency(6.0), _latency(12.0), delivered_latency=written))
+    assert "| baseline | this model in the search | this checkpoint |" in said
+    assert "| 7 ms [6.8, 7.2] |" in said
+    assert said.endswith(f"{HELD[holds]}\n")
+
+
+def test_what_is_not_stable_is_called_so() -> None:
+    noisy = _latency(6.0, verdict="unstable", reason="others were at work", mean=None)
+    said = latency_section(_facts(noisy, _latency(12.0)))
+    assert "| verdict | stable | unstable: others were at work |" in said
+    assert "| mean | 11.5 ms | – |" in said

@@ -1,0 +1,119 @@
+"""A checkpoint that takes too long is not delivered while there is another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trimtab.emission import LatencyCheck, LatencyMissedError, emit_what_holds
+from trimtab.emission._latency import MOST_CANDIDATES, MOST_TRIES
+from trimtab.selection import Choice
+from trimtab_workers.latency.summary import summarise
+from trimtab_workers.latency.workload import Workload
+
+
+def latency(high: float, verdict: str = "stable") -> dict[str, Any]:
+    return {"statistic": "p95", "high": high, "verdict": verdict}
+
+
+class Study:
+    """Points that are expected to take one time and whose checkpoints take another."""
+
+    def __init__(self, real_ms: list[float], max_ms: float) -> None:
+        self.real, self.max_ms = real_ms, max_ms
+        self.expected = [max_ms] * len(real_ms)
+        self.tried: list[tuple[int, bool]] = []
+
+    def choose(self) -> Choice[Any]:
+        fitting = [n for n, ms in enumerate(self.expected) if ms <= self.max_ms]
+        nearest = min(range(len(self.real)), key=lambda n: self.expected[n])
+        chosen = fitting[0] if fitting else nearest
+        return Choice(SimpleNamespace(id=chosen), bool(fitting), [])
+
+    def emit(self, choice: Choice[Any], insist: bool) -> int:
+        self.tried.append((choice.point.id, insist))
+        found = LatencyCheck("p95", Workload(), self.max_ms)
+        seen = latency(self.real[choice.point.id])
+        if insist:
+            found.insist({**seen, "holds": found.holds(seen)})
+        return int(choice.point.id)
+
+    def on_miss(self, point: Any, missed: LatencyMissedError) -> None:
+        self.expected[point.id] = missed.latency["high"]
+
+
+def test_the_next_candidate_is_tried_until_one_holds() -> None:
+    study = Study([6.0, 7.0, 4.0, 3.0], max_ms=5.0)
+    assert emit_what_holds(study.choose, study.emit, study.on_miss) == 2
+    assert study.tried == [(0, True), (1, True), (2, True)]
+
+
+def test_when_none_holds_the_closest_is_delivered() -> None:
+    study = Study([6.0, 5.5], max_ms=5.0)
+    assert emit_what_holds(study.choose, study.emit, study.on_miss) == 1
+    assert study.tried[-1] == (1, False)
+
+
+def test_it_ends_however_many_miss() -> None:
+    study = Study([6.0] * 50, max_ms=5.0)
+    last = emit_what_holds(study.choose, study.emit, study.on_miss)
+    assert len(study.tried) == MOST_CANDIDATES
+    assert study.tried[-1] == (last, False)
+
+
+@pytest.mark.parametrize(
+    ("seen", "max_ms", "holds"),
+    [
+        (latency(5.0), 5.0, True),
+        (latency(5.1), 5.0, False),
+        (latency(4.0, "unstable"), 5.0, None),
+        (latency(4.0), None, None),
+    ],
+)
+def test_holding_is_judged_at_the_upper_end_and_only_where_it_can_be_told(
+    seen: dict[str, Any], max_ms: float | None, holds: bool | None
+) -> None:
+    assert LatencyCheck("p95", Workload(), max_ms).holds(seen) is holds
+
+
+TIMES = np.linspace(4.0, 6.0, 80)[:, None] * np.ones(4)
+
+
+def result(verdict: str) -> Any:
+    """A checkpoint that takes half of what the dense model does."""
+    timed = summarise(0.5 * TIMES, TIMES, "p95", reference_p50_ms=DENSE.p50)
+    figures = {name: {**known, "verdict": verdict} for name, known in timed.figures.items()}
+    return SimpleNamespace(latency=replace(timed, verdict=verdict, figures=figures))
+
+
+DENSE = summarise(1.1 * TIMES, 1.1 * TIMES, "p95")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "n_jobs", "holds"),
+    [
+        (["stable"], 1, True),
+        (["unstable", "stable"], 2, True),
+        (["unstable"] * 9, MOST_TRIES, None),
+    ],
+)
+def test_what_is_not_stable_is_timed_again(
+    verdicts: list[str], n_jobs: int, holds: bool | None, tmp_path: Any
+) -> None:
+    jobs: list[Any] = []
+
+    def run(job: Any, label: str) -> Any:
+        jobs.append(job)
+        return result(verdicts[len(jobs) - 1])
+
+    allowed = 0.5 * DENSE.p95
+    check = LatencyCheck("p95", Workload(), allowed, DENSE.to_plain())
+    found = check.measure(SimpleNamespace(place=None, run=run), tmp_path, "dense")  # type: ignore[arg-type]
+    assert (found["holds"], found["max_ms"], len(jobs)) == (holds, allowed, n_jobs)
+    assert (jobs[0].folder, jobs[0].baseline_key) == (str(tmp_path), "dense")
+    assert jobs[0].reference_p50_ms == DENSE.p50
+    assert found["high"] == pytest.approx(allowed)

@@ -1,0 +1,46 @@
+"""Timing a checkpoint as its user will: loaded in a process of its own, on the target device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trimtab_workers.executors import WorkerContext
+from trimtab_workers.jobs._place import Place
+from trimtab_workers.latency.bench import BenchResult, settings_of
+from trimtab_workers.latency.workload import Statistic, Workload
+
+
+@dataclass(frozen=True)
+class DeliveredJob:
+    """Times the checkpoint in ``folder`` in a fresh process, in pairs with the dense model.
+
+    Requests are those that points are timed on; only their tokens are handed over. The folder must
+    be one that the worker sees too.
+    """
+
+    place: Place
+    baseline_key: str
+    folder: str
+    workload: Workload
+    statistic: Statistic
+    reference_p50_ms: float | None = None
+    limit_s: float = 20.0
+    n_requests: int = 128
+
+    def run(self, context: WorkerContext) -> BenchResult:
+        """Has another process load both models and time them.
+
+        Raises:
+            BenchError: with what that process said.
+        """
+        from trimtab_workers.latency.process import measure_in_fresh_process
+        from trimtab_workers.latency.requests import requests_of
+
+        requests = requests_of(self.place, context, self.workload, self.n_requests)
+        context.report("timing", 0, 1)
+        settings = settings_of(
+            self.workload, self.statistic, context.device, self.reference_p50_ms, self.limit_s
+        )
+        baseline = self.place.files.path(self.baseline_key)
+        return measure_in_fresh_process(Path(self.folder), baseline, requests, settings)
