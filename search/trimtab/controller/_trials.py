@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
-from trimtab._wording import one_line, replay_command
 from trimtab.controller._baseline import Baseline
 from trimtab.controller._cleanup import drop_weights_off_frontiers, others_at_work
 from trimtab.controller._history import History, is_only_looked_at, recipe_of
 from trimtab.controller._ladder import budget_rung, ladder
 from trimtab.controller._limits import budget_ratio
 from trimtab.controller._looks import Looks
-from trimtab.controller._runner import MAX_ATTEMPTS, POLL_S
+from trimtab.controller._recording import Recorder
+from trimtab.controller._runner import POLL_S
 from trimtab.controller._sampler import NOTHING, Known, Told, planned, propose
 from trimtab.controller._session import Session
 from trimtab.controller._space import RecipeSpace
@@ -21,10 +20,8 @@ from trimtab.controller._steps import Steps
 from trimtab.controller._stopping import StopRule
 from trimtab.controller._stopwatch import Stopwatch
 from trimtab.controller._underway import Run, Underway
-from trimtab_storage import InvalidValueError, PointRow, TrialRow, TrialState
-from trimtab_strategies.recipe import Recipe, describe, stable_key, to_plain
-from trimtab_workers.executors import Failure
-from trimtab_workers.jobs import RungResult
+from trimtab_storage import PointRow, TrialRow, TrialState
+from trimtab_strategies.recipe import Recipe, stable_key, to_plain
 
 GRACE_S = 30.0
 """How long running trials may go on when the time is up."""
@@ -61,11 +58,15 @@ class TrialLoop:
         self._budget = flops_budget if stopwatch is None else stopwatch.aim(flops_budget)
         expectation = None if stopwatch is None else stopwatch.expectation
         self._steps = Steps(session.store, session.place, baseline, self._limits)
-        self._underway = Underway(session, self._steps, self._finish, self._fail)
         self._history = History(session.store, session.study.id, self._limits, expectation)
         self._cleaned_s, self._ended_then = time.monotonic(), -1
         to_try = planned(space, known)
         self._looks = Looks(session, baseline, self._steps, self._history, self._limits, to_try)
+        recorder = Recorder(
+            session, self._steps, self._history, self._looks, stopwatch, self._clean_up_sometimes
+        )
+        self._underway = Underway(session, self._steps, recorder.finish, recorder.fail)
+        recorder.underway = self._underway
         self._rule = StopRule(session.spec.search.stop, self._limits.max_drop, to_try)
 
     def run(self) -> None:
@@ -87,8 +88,7 @@ class TrialLoop:
                 if not self._underway.n_busy:
                     self._underway.resume()
                 self._turn(0.0 if has_more else POLL_S)
-            if self._stopwatch is not None:
-                self._note_timed(self._stopwatch.settle())
+            self._settle()
             self._clean_up()
             self._session.show()
         finally:
@@ -118,6 +118,12 @@ class TrialLoop:
             self._turn()
         if not self._underway.n_busy:
             self._note_timed(self._stopwatch.take())
+
+    def _settle(self) -> None:
+        """Times what would be delivered; what still runs by now is given up for it."""
+        if self._stopwatch is not None:
+            self._underway.cancel()
+            self._note_timed(self._stopwatch.settle())
 
     def _note_timed(self, points: Sequence[PointRow]) -> None:
         self._history.note_timed(points)
@@ -226,47 +232,11 @@ class TrialLoop:
             if not measured.issuperset(key for _, key in links[-1].rungs):
                 self._underway.start(Run(trial, trial.attempts, links, is_extension=True))
 
-    # What came back
+    # Disk
 
-    def _finish(self, run: Run, results: Sequence[RungResult]) -> None:
-        reused = self._n_reused(run, len(results))
-        try:
-            self._record(run, results, reused)
-        except InvalidValueError as error:
-            self._fail(run, Failure("error", str(error)))
-            return
-        self._session.reused += reused
-        self._session.refresh_best()
+    def _clean_up_sometimes(self) -> None:
         if time.monotonic() - self._cleaned_s > CLEAN_EVERY_S:
             self._clean_up()
-
-    def _record(self, run: Run, results: Sequence[RungResult], reused: int) -> None:
-        points = self._steps.points(run.links, results)
-        if self._stopwatch is not None:
-            points = self._stopwatch.with_predictions(points)
-            self._stopwatch.note_end()
-        artifacts = [self._steps.model_row(run.links[-1], result) for result in results]
-        seconds = time.monotonic() - run.started_s
-        goes_on = is_only_looked_at(run.trial)
-        result = self._looks.result(run, results, len(points))
-        if run.is_extension:
-            told = result if goes_on else None
-            self._store.update_trial_points(
-                self._lease, run.trial.id, points, artifacts, seconds, told
-            )
-        else:
-            self._store.complete_trial(
-                self._lease,
-                run.trial.id,
-                run.attempt,
-                points=points,
-                artifacts=artifacts,
-                seconds=seconds,
-                reused=reused,
-                result=result,
-            )
-        if goes_on or not run.is_extension:
-            self._history.note(replace(run.trial, result=result), TrialState.COMPLETE)
 
     def _clean_up(self) -> None:
         """Drops the weights that nothing needs; not after every trial, since it takes a commit."""
@@ -278,51 +248,3 @@ class TrialLoop:
         dropped = drop_weights_off_frontiers(self._store, self._session.files, in_use, ours)
         self._underway.dropped(dropped)
         self._cleaned_s = time.monotonic()
-
-    def _n_reused(self, run: Run, n_results: int) -> int:
-        """Counts the steps that had been made before, statistics included; of all that it needs.
-
-        What an earlier attempt of this run's trial had made does not count.
-        """
-        reused = len(run.links[-1].rungs) - n_results
-        if n_results:
-            needed = sum(self._steps.statistics_key(link) is not None for link in run.links)
-            reused += needed + len(run.links) - 1 - self._underway.n_made(run.trial.id)
-        return max(0, reused)
-
-    def _fail(self, run: Run, failure: Failure) -> None:
-        number, reason = run.trial.number, f"{failure.reason}: {failure.message}"
-        event = {"trial": number, "attempt": run.attempt, "reason": reason}
-        detail = {**event, "detail": failure.detail}
-        self._store.log_event(self._session.study.id, "trial-failed", detail)
-        if run.is_extension and failure.reason == "crashed" and run.restarts + 1 < MAX_ATTEMPTS:
-            again = Run(run.trial, run.attempt, run.links, True, run.restarts + 1)
-            self._underway.start(again)
-        elif is_only_looked_at(run.trial):
-            self._give_up(run, reason)
-        elif run.is_extension:
-            self._session.reporter.note(f"trial {number} could not be extended ({reason})")
-        elif failure.reason == "crashed" and run.attempt < MAX_ATTEMPTS:
-            self._store.requeue_trial(self._lease, run.trial.id, run.attempt, reason)
-            self._history.note(run.trial, TrialState.WAITING)
-            self._session.reporter.note(f"trial {number} lost its worker; it is tried again")
-        else:
-            seconds = time.monotonic() - run.started_s
-            self._store.fail_trial(self._lease, run.trial.id, run.attempt, reason, seconds)
-            self._history.note(run.trial, TrialState.FAILED)
-            shown, command = describe(run.trial.recipe), self._replay_command(number)
-            self._session.reporter.note(
-                f"trial {number} ({shown}) failed: {one_line(reason)}; to see where: {command}"
-            )
-
-    def _give_up(self, run: Run, reason: str) -> None:
-        """Leaves a trial with what was seen of it, and says that there will be no more."""
-        seconds, result = time.monotonic() - run.started_s, self._looks.given_up(run, reason)
-        self._store.update_trial_points(self._lease, run.trial.id, [], [], seconds, result)
-        self._history.note(replace(run.trial, result=result), TrialState.COMPLETE)
-        command = self._replay_command(run.trial.number)
-        said = f"trial {run.trial.number} {one_line(result['reason'])}; to see where: {command}"
-        self._session.reporter.note(said)
-
-    def _replay_command(self, number: int) -> str:
-        return replay_command(self._session.study.name, number, self._store.url)

@@ -11,6 +11,7 @@ import pytest
 
 from trimtab.controller import _trials
 from trimtab.controller._ladder import ladder
+from trimtab.controller._runner import MAX_ATTEMPTS
 from trimtab.controller._session import Session
 from trimtab.errors import InterruptedStudyError, NothingFinishedError
 from trimtab_storage import DiskFullError
@@ -357,7 +358,7 @@ def test_extension_that_fails_leaves_its_trial_complete(bench: Any, fake: Any) -
     executor = fake(lambda job, nth: CRASH if isinstance(job, LadderJob) else None)
     bench.run(executor, bench.spec(budget__flops="45%"))
     assert bench.states() == ["complete"] * 4
-    attempts = _trials.N_EXTENDED * _trials.MAX_ATTEMPTS
+    attempts = _trials.N_EXTENDED * MAX_ATTEMPTS
     assert len(ladders(executor)) == attempts, "a crash is tried again, but not for ever"
     assert any("could not be extended" in note for note in bench.reporter.notes)
     assert bench.problems() == []
