@@ -5,10 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trimtab.controller._limits import task_of
+from trimtab.controller._limits import latency_of, task_of
+from trimtab.controller._reference import check_of
 from trimtab.controller._report import Reporter
 from trimtab.controller._runner import JobRunner
-from trimtab.emission import Emission, check_target, check_unchanged, emit_checkpoint
+from trimtab.emission import (
+    Emission,
+    LatencyCheck,
+    check_target,
+    check_unchanged,
+    emit_checkpoint,
+)
 from trimtab.forge import Forge
 from trimtab.selection import Choice, Limits
 from trimtab.spec import Spec
@@ -50,5 +57,20 @@ def emit_of_study(
         )
         forge = Forge(store, place, study.fingerprint["data"], run)
         return emit_checkpoint(
-            store, study.name, choice, forge, out, max_drop=limits.max_drop, force=force
+            store,
+            study.name,
+            choice,
+            forge,
+            out,
+            max_drop=limits.max_drop,
+            force=force,
+            check=_check(spec, study, limits),
         )
+
+
+def _check(spec: Spec, study: StudyRow, limits: Limits) -> LatencyCheck | None:
+    """Gives how the checkpoint is timed; None where the study has no latency budget."""
+    wanted, reference = latency_of(spec), (study.baseline or {}).get("latency_ms")
+    if wanted is None or reference is None:
+        return None
+    return check_of(spec, wanted, limits, reference)

@@ -32,7 +32,7 @@ class Expectation:
         known = latency or {}
         if is_timed(known):
             return float(known["high"])
-        guess = (known.get(PREDICTED) or {}).get(self.statistic)
+        guess = predicted_of(known).get(self.statistic)
         return self.baseline_ms * flops_ratio if guess is None else float(guess)
 
     def as_if_timed(self, latency: Latency | None, flops_ratio: float) -> dict[str, Any]:
@@ -45,6 +45,11 @@ def is_timed(latency: Latency | None) -> bool:
     """Tells whether a latency was measured, and can be trusted."""
     known = latency or {}
     return known.get("high") is not None and known.get("verdict") == "stable"
+
+
+def predicted_of(latency: Latency | None) -> Mapping[str, float]:
+    """Gives what was predicted of a point by statistic; nothing where that was not done."""
+    return (latency or {}).get(PREDICTED) or {}
 
 
 def only_predicted(predicted: Mapping[str, float] | None) -> dict[str, Any] | None:

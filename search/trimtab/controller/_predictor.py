@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,14 @@ from trimtab_storage import NewArtifact
 from trimtab_strategies.cost import LengthHistogram
 from trimtab_strategies.outcomes import NO_EXITS, Pricing
 from trimtab_strategies.recipe import stable_key
-from trimtab_strategies.records import Records, records_file
+from trimtab_strategies.records import Records
 from trimtab_workers.jobs import TableJob
 from trimtab_workers.latency.predict import predict_many, share_within
+from trimtab_workers.latency.saved import Prediction, predict_saved
 from trimtab_workers.latency.table import LatencyTable
 from trimtab_workers.latency.workload import Statistic, Workload
 
-Prediction = dict[str, float]
 KIND = "latency-table"
-CONFIG = "config.json"
 
 
 class Predictor:
@@ -47,13 +45,13 @@ class Predictor:
 
     def of(self, settings: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Prediction | None]:
         """Gives p50, p95 and mean of each model at its knobs; None where its files are gone."""
-        groups: dict[tuple[str, str], list[int]] = {}
-        for place, (key, knobs) in enumerate(settings):
-            groups.setdefault((key, records_file(knobs)), []).append(place)
+        models: dict[str, list[int]] = {}
+        for place, (key, _) in enumerate(settings):
+            models.setdefault(key, []).append(place)
         found: list[Prediction | None] = [None] * len(settings)
-        for (key, file), places in groups.items():
+        for key, places in models.items():
             each = [settings[place][1] for place in places]
-            for place, one in zip(places, self._of_model(key, file, each), strict=True):
+            for place, one in zip(places, self._of_model(key, each), strict=True):
                 found[place] = one
         return found
 
@@ -65,16 +63,10 @@ class Predictor:
         )
 
     def _of_model(
-        self, key: str, file: str, knobs: Sequence[Mapping[str, Any]]
-    ) -> Sequence[Prediction | None]:
-        try:
-            folder = self._files.path(key)
-            pricing = Pricing.of(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-            records = Records.load(folder / file)
-            found = predict_many(self._table, pricing, records, knobs, self._workload)
-        except (OSError, ValueError, KeyError):
-            return [None] * len(knobs)
-        return [{name: ms * self._scale[name] for name, ms in one.items()} for one in found]
+        self, key: str, knobs: Sequence[Mapping[str, Any]]
+    ) -> Iterator[Prediction | None]:
+        for one in predict_saved(self._files.path(key), self._table, self._workload, knobs):
+            yield one and {name: ms * self._scale[name] for name, ms in one.items()}
 
 
 def _lengths_of(histogram: LengthHistogram) -> list[int]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from trimtab.controller._expected import PREDICTED
 from trimtab.controller._limits import LatencyWanted, latency_of
 from trimtab.controller._session import Session
+from trimtab.emission import LatencyCheck
+from trimtab.selection import Limits
 from trimtab.spec import Spec
 from trimtab_workers.jobs import BenchJob, BenchResult, Candidate
 from trimtab_workers.latency.summary import Latency
 from trimtab_workers.latency.workload import Statistic
 
-MOST_TRIES = 3
+MOST_TRIES, LIMIT_S = 3, 10.0
 SAME_SPEED = 0.15
 """By how much the baseline's median may differ from when the study began, for the same machine."""
 
@@ -40,8 +43,12 @@ def establish_latency(session: Session, key: str) -> dict[str, Any] | None:
 
 
 def reference_speed(reference: dict[str, Any], spec: Spec) -> float | None:
-    """Gives the baseline's median that a machine must run at; None for a time as it passes."""
-    return float(reference["p50"]) if is_relative(spec) else None
+    """Gives the baseline's median at whose speed times are stated; None where a ratio is asked for.
+
+    Times in milliseconds are compared with others of the study, and the machine may have run faster
+    or slower then.
+    """
+    return None if is_relative(spec) else float(reference["p50"])
 
 
 def stated(latency: Latency, reference: dict[str, Any], spec: Spec) -> Latency:
@@ -61,10 +68,30 @@ def is_relative(spec: Spec) -> bool:
     return budget is not None and budget.bound.ratio is not None
 
 
+def check_of(
+    spec: Spec, wanted: LatencyWanted, limits: Limits, reference: dict[str, Any]
+) -> LatencyCheck:
+    """Gives how a checkpoint of a study is timed before it is delivered."""
+    return LatencyCheck(
+        wanted.statistic,
+        wanted.workload,
+        limits.max_latency_ms,
+        reference if is_relative(spec) else None,
+    )
+
+
 def _timed(session: Session, key: str, wanted: LatencyWanted) -> dict[str, Any]:
     """Times the baseline against a copy of itself, again where that was not stable."""
     for _ in range(MOST_TRIES):
-        job = BenchJob(session.place, key, (Candidate(key, {}),), wanted.workload, wanted.statistic)
+        job = BenchJob(
+            session.place,
+            key,
+            (Candidate(key, {}),),
+            wanted.workload,
+            wanted.statistic,
+            is_relative=is_relative(session.spec),
+            limit_s=LIMIT_S,
+        )
         (result,) = session.runner.run(job, "timing the baseline")
         if result.latency.verdict == "stable":
             break
@@ -83,9 +110,14 @@ def _still_holds(known: dict[str, Any], now: dict[str, Any]) -> bool:
 
 
 def restated(latency: dict[str, Any], statistic: Statistic) -> dict[str, Any]:
-    """Gives a latency for the statistic that the budget is on now; what was not timed stays."""
+    """Gives a latency for the statistic that the budget is on now.
+
+    What was only predicted stays; what was not stable is forgotten, and gets another chance.
+    """
+    if latency.get("verdict") == "unstable":
+        return {"value": None, "verdict": PREDICTED, PREDICTED: latency.get(PREDICTED)}
     if latency.get("value") is None:
-        return latency
+        return {**latency, "tries": 0}
     return {**latency, **Latency.from_plain(latency).with_statistic(statistic).to_plain()}
 
 

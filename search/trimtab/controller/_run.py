@@ -99,6 +99,10 @@ def _prospect(session: Session, baseline: Baseline) -> Prospect:
     return prospect
 
 
+def _limits_flops(limits: Limits) -> bool:
+    return limits.max_flops is not None or limits.max_flops_ratio is not None
+
+
 def _deliver(session: Session, baseline: Baseline, stopwatch: Stopwatch | None) -> RunResult:
     counts = session.store.trial_counts(session.study.id)
     if counts[TrialState.COMPLETE] == 0:
@@ -140,5 +144,6 @@ def _deliver(session: Session, baseline: Baseline, stopwatch: Stopwatch | None) 
     choice, emission = emit_what_holds(
         lambda: choose_among(session.points(), limits), emit, on_miss
     )
-    frontier = session.store.frontier(session.study.id)
+    cost = "latency" if choice.point.on_latency_frontier and not _limits_flops(limits) else "flops"
+    frontier = session.store.frontier(session.study.id, cost)
     return RunResult(session.study.name, limits, frontier, choice, emission)

@@ -13,10 +13,16 @@ from dataclasses import replace
 from typing import Any
 
 from trimtab.controller._baseline import Baseline
-from trimtab.controller._expected import PREDICTED, Expectation, only_predicted
+from trimtab.controller._expected import (
+    PREDICTED,
+    Expectation,
+    is_timed,
+    only_predicted,
+    predicted_of,
+)
 from trimtab.controller._limits import LatencyWanted, latency_of
 from trimtab.controller._predictor import Predictor
-from trimtab.controller._reference import is_relative, reference_speed, stated
+from trimtab.controller._reference import check_of, is_relative, reference_speed, stated
 from trimtab.controller._session import Session
 from trimtab.controller._to_time import MOST_TRIES, Prospective, is_settled, worth_timing
 from trimtab.emission import LatencyCheck
@@ -30,14 +36,18 @@ MOST_AT_ONCE = 4
 LEAST_AIM = 0.1
 SHARE_OF_TIME = 0.1
 """The part of a study's time that timing may take; only what is to be delivered may take more."""
-SECONDS_EACH = 5.0
-MOST_ROUNDS_AT_THE_END = 6
+SECONDS_EACH = 3.0
+MOST_ROUNDS_AT_THE_END = 4
 
 
 def stopwatch_of(session: Session, baseline: Baseline) -> Stopwatch | None:
     """Gives the stopwatch of a study with a latency budget; None where it has none."""
     wanted = latency_of(session.spec)
-    return None if wanted is None else Stopwatch(session, baseline, wanted)
+    if wanted is None:
+        return None
+    stopwatch = Stopwatch(session, baseline, wanted)
+    stopwatch.predict_others()
+    return stopwatch
 
 
 class Stopwatch:
@@ -82,6 +92,19 @@ class Stopwatch:
             for point, guess in zip(points, predicted, strict=True)
         ]
 
+    def predict_others(self) -> None:
+        """Gives a prediction to points without one, such as those of runs without the budget."""
+        every = self._session.store.points(self._session.study.id)
+        without = [p for p in every if not is_timed(p.latency) and not predicted_of(p.latency)]
+        found = self._predictor.of([(point.artifact_key, point.knobs) for point in without])
+        self._set(
+            {
+                point.id: latency
+                for point, guess in zip(without, found, strict=True)
+                if (latency := only_predicted(guess)) is not None
+            }
+        )
+
     # The exclusive slot
 
     def note_end(self) -> None:
@@ -117,12 +140,7 @@ class Stopwatch:
 
     def check(self) -> LatencyCheck:
         """Gives how a checkpoint is timed before it is delivered."""
-        return LatencyCheck(
-            self._wanted.statistic,
-            self._wanted.workload,
-            self._limits.max_latency_ms,
-            self.reference if is_relative(self._session.spec) else None,
-        )
+        return check_of(self._session.spec, self._wanted, self._limits, self.reference)
 
     def note_missed(self, point: PointRow, latency: Mapping[str, Any]) -> list[PointRow]:
         """Takes down what a written checkpoint took, which its point had promised otherwise."""
@@ -179,6 +197,7 @@ class Stopwatch:
             self._wanted.workload,
             self._wanted.statistic,
             reference_p50_ms=reference_speed(self.reference, self._session.spec),
+            is_relative=is_relative(self._session.spec),
             limit_s=SECONDS_EACH * (1 + len(points)),
         )
         word = "point" if len(points) == 1 else "points"

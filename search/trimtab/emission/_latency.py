@@ -15,7 +15,7 @@ from trimtab_workers.jobs import BenchResult, DeliveredJob
 from trimtab_workers.latency.summary import Latency
 from trimtab_workers.latency.workload import Statistic, Workload
 
-MOST_TRIES = 3
+MOST_TRIES, LIMIT_S = 3, 10.0
 MOST_CANDIDATES = 5
 
 LatencyFacts = Mapping[str, Any]
@@ -56,7 +56,8 @@ class LatencyCheck:
             str(folder),
             self.workload,
             self.statistic,
-            None if self.reference is None else self.reference["p50"],
+            is_relative=self.reference is not None,
+            limit_s=LIMIT_S,
         )
         for _ in range(MOST_TRIES):
             result: BenchResult = forge.run(job, "timing the checkpoint in a fresh process")

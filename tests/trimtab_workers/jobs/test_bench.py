@@ -95,9 +95,9 @@ def test_models_run_as_they_will_be_served_each_at_its_own_knobs(
     monkeypatch.setattr(_bench, "bench", bench)
     knobs: list[dict[str, Any]] = [{"alpha_sc": 0.5}, {"alpha_sc": 0.9}]
     candidates = tuple(Candidate("pruned", each) for each in knobs)
-    BenchJob(place, "dense", candidates, Workload(3), "p95", 2.5, 7.0, 10).run(context)
+    BenchJob(place, "dense", candidates, Workload(3), "p95", 2.5, False, 7.0, 10).run(context)
     assert seen["knobs"] == [{}, *knobs, *reversed(knobs)]
-    assert seen["settings"] == BenchSettings("p95", "cpu", None, 2.5, 7.0)
+    assert seen["settings"] == BenchSettings("p95", "cpu", None, 2.5, False, 7.0)
     assert seen["n"] == 10
 
 
@@ -110,9 +110,9 @@ def test_knobs_change_what_a_model_says(place: Place, context: WorkerContext) ->
 
 
 def test_the_worker_says_what_auto_is() -> None:
-    args = ("p50", "cuda:0", None, 5.0)
-    assert settings_of(Workload(), *args).device == "cuda:0"  # type: ignore[arg-type]
-    assert settings_of(Workload(device="cpu"), *args).device == "cpu"  # type: ignore[arg-type]
+    assert settings_of(Workload(), "p50", "cuda:0", limit_s=1.0).device == "cuda:0"
+    here = settings_of(Workload(device="cpu"), "p50", "cuda:0", limit_s=1.0)
+    assert here.device == "cpu"
     assert usable_cpus() >= 1
 
 

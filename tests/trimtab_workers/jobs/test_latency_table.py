@@ -1,4 +1,4 @@
-"""The jobs behind predictions, on tiny saved models and made-up records."""
+"""The table of parts, and predictions by it, on tiny saved models and made-up records."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from trimtab_strategies.elastic import TrimtabConfig
 from trimtab_strategies.outcomes import Pricing
 from trimtab_strategies.records import Records, records_file
 from trimtab_workers.executors import WorkerContext
-from trimtab_workers.jobs import Place, PredictJob, TableJob
+from trimtab_workers.jobs import Place, TableJob
 from trimtab_workers.latency.predict import predict
+from trimtab_workers.latency.saved import predict_saved
 from trimtab_workers.latency.table import LatencyTable
 from trimtab_workers.latency.workload import Workload
 
@@ -85,15 +86,15 @@ def test_a_table_is_measured_and_models_are_predicted_from_their_files(
     assert torch.get_num_threads() == threads
 
     settings = ({"alpha_sc": 1.2}, {}, {"alpha_sc": 0.9})
-    wanted = (("pruned", settings), ("dense", ({},)))
-    answers = PredictJob(place, told, workload, wanted).run(context)
+    answers = predict_saved(tmp_path / "pruned", table, workload, settings)
     pricing = Pricing.of(pruned.to_dict())
     expected = [
         predict(table, pricing, records, knobs, workload)
         for records, knobs in ((more, settings[0]), (plain, settings[1]))
     ]
-    # Nothing was recorded at the third scale, nor of the second model.
-    assert answers == [[*expected, None], [None]]
+    assert answers == [*expected, None], "nothing was recorded at the third scale"
+    for other in ("dense", "gone"):  # without records; without anything
+        assert predict_saved(tmp_path / other, table, workload, [{}]) == [None]
     assert 0 < expected[0]["p50"] <= expected[0]["p95"]
 
 

@@ -200,3 +200,15 @@ def test_a_relative_latency_is_a_ratio_of_what_the_baseline_took_once() -> None:
         assert getattr(stated, name) == one.value
         assert stated.intervals[name] == [one.low, one.high]
     assert Latency.from_plain(stated.to_plain()) == stated
+
+
+def test_a_ratio_may_be_trusted_on_a_machine_that_changes_its_pace() -> None:
+    pace = np.linspace(1.0, 1.6, 8)
+    dense = steady(rounds=8) * pace
+    plain = summarise(0.5 * dense, dense, "p50")
+    relative = summarise(0.5 * dense, dense, "p50", is_relative=True)
+    assert (plain.verdict, relative.verdict) == ("unstable", "stable")
+    assert plain.reason is not None and "changed by" in plain.reason
+    assert relative.ratio == pytest.approx(0.5)
+    faster = 0.5 * dense / pace  # ours alone changes
+    assert summarise(faster, dense, "p50", is_relative=True).verdict == "unstable"

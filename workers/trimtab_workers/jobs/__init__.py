@@ -7,7 +7,7 @@ returns what was measured. It never opens the database.
 from ._baseline import BaselineJob, BaselineResult
 from ._bench import BenchJob, BenchResult, Candidate
 from ._delivered import DeliveredJob
-from ._latency_table import PredictJob, TableJob
+from ._latency_table import TableJob
 from ._measure import MeasureJob
 from ._place import Files, Look, Measurement, Place, Stored, load_elastic
 from ._reference import Reference, ReferenceJob
@@ -26,7 +26,6 @@ __all__ = [
     "Look",
     "Measurement",
     "MeasureJob",
-    "PredictJob",
     "Reference",
     "ReferenceJob",
     "RungResult",

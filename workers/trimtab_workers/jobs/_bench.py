@@ -35,7 +35,8 @@ class BenchJob:
 
     A candidate that is the baseline itself is timed as a second copy of it: what it seems to gain
     or lose is what the measurement is worth. ``reference_p50_ms`` is the baseline's median when
-    the study began, at whose speed latencies are then stated.
+    the study began, at whose speed latencies are then stated; ``is_relative`` says that the ratio
+    to the baseline is what is asked for.
     """
 
     place: Place
@@ -44,6 +45,7 @@ class BenchJob:
     workload: Workload
     statistic: Statistic
     reference_p50_ms: float | None = None
+    is_relative: bool = False
     limit_s: float = 20.0
     n_requests: int = 128
 
@@ -54,7 +56,12 @@ class BenchJob:
 
         requests = requests_of(self.place, context, self.workload, self.n_requests)
         settings = settings_of(
-            self.workload, self.statistic, context.device, self.reference_p50_ms, self.limit_s
+            self.workload,
+            self.statistic,
+            context.device,
+            limit_s=self.limit_s,
+            reference_p50_ms=self.reference_p50_ms,
+            is_relative=self.is_relative,
         )
         device = pick_device(settings.device)
         baseline = load_to_serve(self.place.files.path(self.baseline_key), device)

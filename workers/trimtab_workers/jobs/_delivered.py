@@ -15,8 +15,8 @@ from trimtab_workers.latency.workload import Statistic, Workload
 class DeliveredJob:
     """Times the checkpoint in ``folder`` in a fresh process, in pairs with the dense model.
 
-    Requests are those that points are timed on; only their tokens are handed over. The folder must
-    be one that the worker sees too.
+    Requests are those that points are timed on; only their tokens are handed over. Times are taken
+    as they pass. The folder must be one that the worker sees too.
     """
 
     place: Place
@@ -24,7 +24,7 @@ class DeliveredJob:
     folder: str
     workload: Workload
     statistic: Statistic
-    reference_p50_ms: float | None = None
+    is_relative: bool = False
     limit_s: float = 20.0
     n_requests: int = 128
 
@@ -40,7 +40,11 @@ class DeliveredJob:
         requests = requests_of(self.place, context, self.workload, self.n_requests)
         context.report("timing", 0, 1)
         settings = settings_of(
-            self.workload, self.statistic, context.device, self.reference_p50_ms, self.limit_s
+            self.workload,
+            self.statistic,
+            context.device,
+            limit_s=self.limit_s,
+            is_relative=self.is_relative,
         )
         baseline = self.place.files.path(self.baseline_key)
         return measure_in_fresh_process(Path(self.folder), baseline, requests, settings)

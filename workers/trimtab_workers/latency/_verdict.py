@@ -28,7 +28,8 @@ class Evidence:
     ours: Times
     baseline: Times
     waited: float | None
-    reference_p50_ms: float | None
+    reference_p50_ms: float | None = None
+    is_relative: bool = False
 
 
 def reason_to_doubt(evidence: Evidence, statistic: Statistic) -> str | None:
@@ -90,10 +91,10 @@ def _unsteady(evidence: Evidence, statistic: Statistic) -> str | None:
 def _series(evidence: Evidence, statistic: Statistic) -> dict[str, Times]:
     """Gives what is to be steady from round to round.
 
-    Stated at the baseline's reference speed, a latency is a ratio, which a common change of pace
-    leaves as it is.
+    Where a ratio is asked for, and at the baseline's reference speed a latency is one too, a change
+    of pace that both have in common leaves it as it is.
     """
     ours, baseline = by_round(evidence.ours, statistic), by_round(evidence.baseline, statistic)
-    if evidence.reference_p50_ms is None:
+    if evidence.reference_p50_ms is None and not evidence.is_relative:
         return {f"the model's {statistic}": ours, f"the baseline's {statistic}": baseline}
     return {f"the ratio of {statistic} to the baseline's": ours / baseline}

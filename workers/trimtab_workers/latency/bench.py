@@ -52,6 +52,7 @@ class BenchSettings:
     device: str = "auto"
     threads: int | None = None
     reference_p50_ms: float | None = None
+    is_relative: bool = False
     limit_s: float = 20.0
 
     def to_plain(self) -> dict[str, Any]:
@@ -63,12 +64,16 @@ def settings_of(
     workload: Workload,
     statistic: Statistic,
     worker_device: str,
-    reference_p50_ms: float | None,
+    *,
     limit_s: float,
+    reference_p50_ms: float | None = None,
+    is_relative: bool = False,
 ) -> BenchSettings:
     """Takes the settings from a workload; ``auto`` is the device that the worker has."""
     device = worker_device if workload.device == "auto" else workload.device
-    return BenchSettings(statistic, device, workload.threads, reference_p50_ms, limit_s)
+    return BenchSettings(
+        statistic, device, workload.threads, reference_p50_ms, is_relative, limit_s
+    )
 
 
 def bench(
@@ -133,6 +138,7 @@ def _result(
         threads=threads,
         waited=calm.waited_on_average,
         reference_p50_ms=settings.reference_p50_ms,
+        is_relative=settings.is_relative,
     )
     taken = {
         "ours": _rounded(samples.ms[name]),

@@ -111,6 +111,7 @@ def summarise(
     threads: int = 1,
     waited: float | None = None,
     reference_p50_ms: float | None = None,
+    is_relative: bool = False,
     seed: int = SEED,
 ) -> Latency:
     """Sums up paired times.
@@ -128,6 +129,7 @@ def summarise(
         threads: CPU threads that they had.
         waited: The part of the time that the process waited for a processor; None if not known.
         reference_p50_ms: The baseline's p50 when the study began.
+        is_relative: Whether the ratio to the baseline is what is asked for, and to be trusted.
         seed: Of the bootstrap.
 
     Raises:
@@ -136,7 +138,7 @@ def summarise(
     ours, baseline = _checked(ours_ms, baseline_ms)
     now_ms = statistic_of(baseline, "p50")
     speed = 1.0 if reference_p50_ms is None else reference_p50_ms / now_ms
-    evidence = Evidence(ours, baseline, waited, reference_p50_ms)
+    evidence = Evidence(ours, baseline, waited, reference_p50_ms, is_relative)
     figures = _figures(ours * speed, baseline * speed, seed)
     for name in STATISTICS:
         reason = reason_to_doubt(evidence, name)

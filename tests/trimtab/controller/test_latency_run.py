@@ -1,0 +1,95 @@
+"""A latency budget on a real tiny model: timed, predicted, delivered; how fast is not asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trimtab
+from trimtab.controller import _reference, _stopwatch
+from trimtab.emission import _latency
+from trimtab.study import Study
+from trimtab_storage import Reader, check_invariants
+
+pytestmark = pytest.mark.slow
+
+STRATEGIES = """
+    - fisher: {calibration: 256}
+    - early_exit: {rows: 1024, epochs: 5, lr: 0.005}
+"""
+ANY_TIME = "latency: {mean: 20 s, threads: 1, batch_size: 2}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_a_hurry() -> Iterator[None]:
+    """How fast models are is not asked here, so nothing is timed for long, or again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_latency, "LIMIT_S", 0.5)
+        patch.setattr(_latency, "MOST_TRIES", 1)
+        patch.setattr(_reference, "LIMIT_S", 0.5)
+        patch.setattr(_reference, "MOST_TRIES", 1)
+        patch.setattr(_stopwatch, "SECONDS_EACH", 0.5)
+        patch.setattr(_stopwatch, "MOST_ROUNDS_AT_THE_END", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def delivered(workspace_in: Callable[[Path], Any], tmp_path_factory: Any) -> Any:
+    made = workspace_in(tmp_path_factory.mktemp("timed"))
+    made.edit(
+        {
+            r"\n    - fisher: \{calibration: \[256\]\}\n": STRATEGIES.rstrip(" "),
+            "max_drop: 2 pt": "max_drop: 50 pt",
+            "flops: 50%": ANY_TIME,
+        }
+    )
+    trimtab.run(trimtab.Spec.load(made.spec), db=made.db)
+    return made
+
+
+@pytest.fixture(scope="module")
+def study(delivered: Any) -> Study:
+    return trimtab.open_study("starter", db=delivered.db)
+
+
+def test_points_are_predicted_and_those_near_the_budget_timed(study: Study) -> None:
+    row = study.row()
+    assert row.baseline is not None and row.limits["max_latency_ms"] == 20_000
+    dense = row.baseline["latency_ms"]
+    assert (dense["statistic"], dense["batch_size"], dense["threads"]) == ("mean", 2, 1)
+    assert 0 < dense["low"] <= dense["value"] <= dense["high"]
+    made = [point for point in study.points() if point.recipe]
+    for point in made:
+        predicted = (point.latency or {})["predicted"]
+        assert 0 < predicted["p50"] <= predicted["p95"]
+    timed = [point for point in made if (point.latency or {}).get("value") is not None]
+    assert 0 < len(timed) < len(made)
+    with Reader.open_reader(study.db) as reader:
+        assert check_invariants(reader, row.id) == []
+
+
+def test_fewer_flops_are_predicted_to_take_less_time(study: Study) -> None:
+    sliced = [p for p in study.points() if [s["strategy"] for s in p.recipe] == ["fisher"]]
+    by_cost = sorted((p.flops, (p.latency or {})["predicted"]["mean"]) for p in sliced)
+    assert len(by_cost) >= 3 and by_cost[0][1] < by_cost[-1][1]
+
+
+def test_the_checkpoint_was_timed_as_it_lies_there(delivered: Any, study: Study) -> None:
+    folder = delivered.checkpoint
+    known = json.loads((folder / "trimtab.json").read_text())["delivered_latency"]
+    assert known["max_ms"] == 20_000 and known["n_requests"] >= 20
+    # On a machine with other work to do nothing can be told, and that is what is said.
+    assert known["holds"] is (True if known["verdict"] == "stable" else None)
+    assert "in a fresh process" in (folder / "README.md").read_text()
+    report = trimtab.verify(folder)
+    assert report is not None
+
+
+def test_emitting_later_is_timed_too(study: Study, tmp_path: Path) -> None:
+    study.emit(tmp_path / "out")
+    known = json.loads((tmp_path / "out" / "trimtab.json").read_text())["delivered_latency"]
+    assert known["statistic"] == "mean" and known["value"] > 0
