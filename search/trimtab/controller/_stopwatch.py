@@ -26,13 +26,14 @@ from trimtab.controller._reference import check_of, is_relative, reference_speed
 from trimtab.controller._session import Session
 from trimtab.controller._to_time import MOST_TRIES, Prospective, is_settled, worth_timing
 from trimtab.emission import LatencyCheck
-from trimtab.errors import InterruptedStudyError, TrimtabError
+from trimtab.errors import InterruptedStudyError, JobError, TrimtabError
 from trimtab.forge import Forge
 from trimtab.selection import is_feasible
 from trimtab_storage import NewPoint, PointRow
 from trimtab_workers.jobs import BenchJob, BenchResult, Candidate
 
 MOST_AT_ONCE = 4
+TRIALS_EACH = 3
 LEAST_AIM = 0.1
 SHARE_OF_TIME = 0.1
 """The part of a study's time that timing may take; only what is to be delivered may take more."""
@@ -112,10 +113,18 @@ class Stopwatch:
         self._ended += 1
 
     def is_due(self) -> bool:
-        """Tells whether to time points as soon as nothing runs: after a trial of each worker."""
-        if self._ended < self._session.runner.executor.slots:
+        """Tells whether to time points as soon as nothing runs.
+
+        Alone, a worker has nothing to wait for after a trial; several have to wait for each other,
+        so that they are asked to less often.
+        """
+        slots = self._session.runner.executor.slots
+        if self._ended < (1 if slots == 1 else TRIALS_EACH * slots):
             return False
-        return bool(self._next(MOST_AT_ONCE))
+        if self._next(MOST_AT_ONCE):
+            return True
+        self._ended = 0  # nor will there be before another trial has ended
+        return False
 
     def wanted_keys(self) -> set[str]:
         """Gives the models that may be timed next, whose weights must stay."""
@@ -173,7 +182,7 @@ class Stopwatch:
         there = [point for point in chosen if self._is_there(point)]
         rows = self._give_up([point for point in chosen if point not in there])
         if there:
-            rows += self._record(there, self._measured(there))
+            rows += self._timed(there)
         self._take_in(rows)
         self._spent_s += time.monotonic() - started
         return rows
@@ -188,6 +197,14 @@ class Stopwatch:
             self._session.reporter.note(f"point {point.id} cannot be timed: {error}")
             return False
         return True
+
+    def _timed(self, points: Sequence[Prospective]) -> list[PointRow]:
+        """Times points; where that fails, as when memory is short, the search goes on without."""
+        try:
+            return self._record(points, self._measured(points))
+        except JobError as error:
+            self._session.reporter.note(f"{len(points)} points could not be timed: {error}")
+            return self._give_up(points)
 
     def _measured(self, points: Sequence[Prospective]) -> list[BenchResult]:
         job = BenchJob(

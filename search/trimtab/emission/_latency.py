@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trimtab.errors import TrimtabError
+from trimtab.errors import JobError, TrimtabError
 from trimtab.forge import Forge
 from trimtab.selection import SLACK, Choice
 from trimtab_storage import PointRow
@@ -59,15 +59,26 @@ class LatencyCheck:
             is_relative=self.reference is not None,
             limit_s=LIMIT_S,
         )
-        for _ in range(MOST_TRIES):
-            result: BenchResult = forge.run(job, "timing the checkpoint in a fresh process")
-            if result.latency.verdict == "stable":
-                break
-        timed = result.latency
+        try:
+            timed = self._timed(forge, job)
+        except JobError as error:
+            return self._untold(str(error))
         if self.reference is not None:
             timed = timed.relative_to(Latency.from_plain(self.reference))
         latency = timed.to_plain()
         return {**latency, "holds": self.holds(latency), "max_ms": self.max_ms}
+
+    def _timed(self, forge: Forge, job: DeliveredJob) -> Latency:
+        for _ in range(MOST_TRIES):
+            result: BenchResult = forge.run(job, "timing the checkpoint in a fresh process")
+            if result.latency.verdict == "stable":
+                break
+        return result.latency
+
+    def _untold(self, reason: str) -> dict[str, Any]:
+        """Gives what is said of a checkpoint that could not be timed."""
+        said = {"statistic": self.statistic, "value": None, "verdict": "unstable"}
+        return {**said, "reason": reason, "holds": None, "max_ms": self.max_ms}
 
     def holds(self, latency: LatencyFacts) -> bool | None:
         """Tells whether a latency is within the budget, at the upper end of its interval."""

@@ -10,6 +10,7 @@ import pytest
 from trimtab.controller import _run
 from trimtab.controller._to_time import MOST_TRIES
 from trimtab.emission import LatencyMissedError
+from trimtab_workers.executors import Failure
 from trimtab_workers.jobs import BenchJob, LadderJob, TableJob
 
 P95 = {"latency": {"p95": "60%", "batch_size": 2}}
@@ -69,7 +70,7 @@ def test_nothing_else_runs_while_points_are_timed(bench: Any, fake: Any, slots: 
         return None
 
     executor = fake(script, slots=slots)
-    bench.run(executor, wanted(bench, search__trials=9))
+    bench.run(executor, wanted(bench, search__trials=20))
     assert len(beside) > 2 and set(beside) == {0}
 
 
@@ -89,6 +90,19 @@ def test_what_is_never_stable_is_tried_some_times_and_not_delivered_as_feasible(
     assert times and max(times.values()) <= MOST_TRIES
     assert not result.choice.feasible
     assert bench.problems() == []
+
+
+def test_a_search_goes_on_where_timing_fails(bench: Any, fake: Any) -> None:
+    def script(job: Any, nth: int) -> Any:
+        if isinstance(job, BenchJob) and job.candidates[0].key != job.baseline_key:
+            return Failure("oom_host", "out of memory")
+        return None
+
+    result = bench.run(fake(script), wanted(bench))
+    assert bench.states() == ["complete"] * 4 and not result.choice.feasible
+    assert any("could not be timed" in note for note in bench.reporter.notes)
+    assert bench.problems() == []
+    assert bench.run(fake(), wanted(bench)).choice.feasible, "the next run tries again"
 
 
 def test_a_checkpoint_that_misses_gives_way_to_the_next(

@@ -11,6 +11,7 @@ import pytest
 
 from trimtab.emission import LatencyCheck, LatencyMissedError, emit_what_holds
 from trimtab.emission._latency import MOST_CANDIDATES, MOST_TRIES
+from trimtab.errors import JobError
 from trimtab.selection import Choice
 from trimtab_workers.latency.summary import summarise
 from trimtab_workers.latency.workload import Workload
@@ -91,6 +92,16 @@ def result(verdict: str) -> Any:
 
 
 DENSE = summarise(1.1 * TIMES, 1.1 * TIMES, "p95")
+
+
+def test_a_checkpoint_that_cannot_be_timed_is_delivered_and_that_is_said(tmp_path: Any) -> None:
+    def run(job: Any, label: str) -> Any:
+        raise JobError("no memory")
+
+    check = LatencyCheck("p95", Workload(), 5.0)
+    found = check.measure(SimpleNamespace(place=None, run=run), tmp_path, "dense")  # type: ignore[arg-type]
+    assert (found["value"], found["holds"], found["reason"]) == (None, None, "no memory")
+    check.insist(found)
 
 
 @pytest.mark.parametrize(
