@@ -271,6 +271,7 @@ def emit(
     choice = found.choose(limits)
     with RunReporter() as reporter:
         emission = found.emit_for(limits, out, force, reporter)
+    choice = emission.choice or choice
     if as_json:
         print_json(emission_plain(choice, emission))
     else:

@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimtab._latency_words import and_latency
+from trimtab._latency_words import and_latency, latency_text, shown_latency
 from trimtab.cli._console import put, say
 from trimtab.cli._tables import (
     big,
@@ -162,6 +162,7 @@ def emission_plain(choice: Choice[PointRow], emission: Emission) -> dict[str, An
         "feasible": choice.feasible,
         "relaxations": list(choice.relaxations),
         "point": point_plain(choice.point),
+        "delivered_latency": delivered_plain(emission.latency),
         "certified": emission.certificate.holds,
         "certificate": emission.certificate.facts(),
     }
@@ -177,7 +178,22 @@ def show_emission(choice: Choice[PointRow], emission: Emission) -> None:
         f"on {facts['n']} rows that decided nothing: {facts['metric']:.4f}, drop "
         f"{points(facts['drop'])} ({points(low)} to {points(high)}){verdict}"
     )
+    if emission.latency is not None:
+        say(f"timed in a fresh process: {latency_text(emission.latency)}{_held(emission.latency)}")
     say(f"checkpoint: {_shortest(emission.path)}")
+
+
+def delivered_plain(latency: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Gives what ``--json`` tells of how long a checkpoint took; None where it was not timed."""
+    if latency is None:
+        return None
+    known = {name: latency.get(name) for name in ("holds", "max_ms", "reason", "verdict")}
+    return {**(shown_latency(latency) or {}), **known}
+
+
+def _held(latency: dict[str, Any]) -> str:
+    words = {True: ", within the budget", False: ", over the budget", None: ": not confirmed"}
+    return words[latency["holds"]]
 
 
 def _shortest(path: Path) -> Path:

@@ -21,11 +21,13 @@ Latency = Mapping[str, Any]
 class Expectation:
     """How to read latencies: the statistic that the budget is on, and the baseline's value of it.
 
+    ``margin`` is what the upper end of an interval is expected to be, as a multiple of its value.
     Only selection among what was measured delivers a model; what is expected decides where to look.
     """
 
     statistic: str
     baseline_ms: float
+    margin: float = 1.0
 
     def ms(self, latency: Latency | None, flops_ratio: float) -> float:
         """Gives what a point takes, or is expected to."""
@@ -33,7 +35,7 @@ class Expectation:
         if is_timed(known):
             return float(known["high"])
         guess = predicted_of(known).get(self.statistic)
-        return self.baseline_ms * flops_ratio if guess is None else float(guess)
+        return self.margin * (self.baseline_ms * flops_ratio if guess is None else float(guess))
 
     def as_if_timed(self, latency: Latency | None, flops_ratio: float) -> dict[str, Any]:
         """Gives a latency that selection takes for a measured one."""

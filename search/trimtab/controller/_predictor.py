@@ -9,7 +9,7 @@ import numpy as np
 
 from trimtab.controller._baseline import Baseline
 from trimtab.controller._session import Session
-from trimtab_storage import NewArtifact
+from trimtab_storage import ArtifactError, NewArtifact
 from trimtab_strategies.cost import LengthHistogram
 from trimtab_strategies.outcomes import NO_EXITS, Pricing
 from trimtab_strategies.recipe import stable_key
@@ -65,7 +65,12 @@ class Predictor:
     def _of_model(
         self, key: str, knobs: Sequence[Mapping[str, Any]]
     ) -> Iterator[Prediction | None]:
-        for one in predict_saved(self._files.path(key), self._table, self._workload, knobs):
+        try:
+            folder = self._files.path(key)
+        except ArtifactError:  # dropped, where it would have to be fetched
+            yield from [None] * len(knobs)
+            return
+        for one in predict_saved(folder, self._table, self._workload, knobs):
             yield one and {name: ms * self._scale[name] for name, ms in one.items()}
 
 
@@ -84,9 +89,10 @@ def _records_of(lengths: Sequence[int], n_layers: int) -> Records:
 def _table(
     session: Session, baseline_key: str, workload: Workload, reference: Mapping[str, Any]
 ) -> dict[str, Any]:
-    # Another machine has another reference, which is measured anew when that shows.
-    machine = {name: reference[name] for name in ("p50", "device", "threads")}
-    key = stable_key(KIND, baseline_key, workload.to_plain(), machine)
+    # What a faster machine takes less of, it takes less of everywhere: that is what scaling is for.
+    machine = {name: reference[name] for name in ("device", "threads")}
+    shape = {**workload.to_plain(), "seed": None}
+    key = stable_key(KIND, baseline_key, shape, machine)
     row = session.store.artifact(key)
     if row is not None:
         return dict(row.meta)

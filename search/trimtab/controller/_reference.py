@@ -11,7 +11,7 @@ from trimtab.controller._session import Session
 from trimtab.emission import LatencyCheck
 from trimtab.selection import Limits
 from trimtab.spec import Spec
-from trimtab_workers.jobs import BenchJob, BenchResult, Candidate
+from trimtab_workers.jobs import BenchJob, Candidate
 from trimtab_workers.latency.summary import Latency
 from trimtab_workers.latency.workload import Statistic
 
@@ -21,19 +21,20 @@ SAME_SPEED = 0.15
 
 
 def establish_latency(session: Session, key: str) -> dict[str, Any] | None:
-    """Times the baseline, or finds that an earlier run's figure still holds; None without a budget.
+    """Times the baseline, or finds that an earlier run's figure still holds.
 
     Where the machine runs at another speed than it did, or something else is timed now, what was
-    measured so far says nothing any more and is forgotten.
+    measured so far says nothing any more and is forgotten. Without a budget nothing is timed, and
+    an earlier run's figure stays, for a budget that may come back.
     """
     wanted = latency_of(session.spec)
+    known: dict[str, Any] | None = (session.study.baseline or {}).get("latency_ms")
     if wanted is None:
-        return None
-    known = (session.study.baseline or {}).get("latency_ms")
+        return known
     now = _timed(session, key, wanted)
     if known is not None and _still_holds(known, now):
         _change(session, lambda latency: restated(latency, wanted.statistic))
-        return restated(known, wanted.statistic)
+        return _in_terms_of(known, wanted.statistic)
     if known is not None:
         session.reporter.note(
             "the machine or what is timed is not what it was, so points are timed again"
@@ -46,9 +47,10 @@ def reference_speed(reference: dict[str, Any], spec: Spec) -> float | None:
     """Gives the baseline's median at whose speed times are stated; None where a ratio is asked for.
 
     Times in milliseconds are compared with others of the study, and the machine may have run faster
-    or slower then.
+    or slower then. A figure that was not stable is no speed to go by.
     """
-    return None if is_relative(spec) else float(reference["p50"])
+    is_known = reference["verdict"] == "stable"
+    return float(reference["p50"]) if is_known and not is_relative(spec) else None
 
 
 def stated(latency: Latency, reference: dict[str, Any], spec: Spec) -> Latency:
@@ -56,6 +58,14 @@ def stated(latency: Latency, reference: dict[str, Any], spec: Spec) -> Latency:
     if not is_relative(spec):
         return latency
     return latency.relative_to(Latency.from_plain(reference))
+
+
+def margin_of(reference: dict[str, Any], spec: Spec) -> float:
+    """Gives how far an interval's upper end is above its value: that end must be within a limit.
+
+    Of a ratio it is near, as the same texts came for both; of a time it depends on the texts.
+    """
+    return 1.0 if is_relative(spec) else float(reference["high"] / reference["value"])
 
 
 def is_relative(spec: Spec) -> bool:
@@ -97,16 +107,24 @@ def _timed(session: Session, key: str, wanted: LatencyWanted) -> dict[str, Any]:
             break
     else:
         session.reporter.note(f"the baseline's latency is not stable: {result.latency.reason}")
-    return _plain(result, wanted)
-
-
-def _plain(result: BenchResult, wanted: LatencyWanted) -> dict[str, Any]:
-    return {**result.latency.to_plain(), "workload": wanted.workload.to_plain()}
+    return {
+        **result.latency.to_plain(),
+        "workload": wanted.workload.to_plain(),
+        "is_relative": is_relative(session.spec),
+    }
 
 
 def _still_holds(known: dict[str, Any], now: dict[str, Any]) -> bool:
-    is_same = all(known.get(name) == now[name] for name in ("workload", "device", "threads"))
-    return is_same and abs(now["p50"] / known["p50"] - 1) <= SAME_SPEED
+    """Tells whether what was timed beside an earlier figure compares with what will be timed.
+
+    Ratios do whatever the machine's speed; and what cannot be timed well now disproves nothing.
+    """
+    same = ("workload", "device", "threads", "is_relative")
+    if known["verdict"] != "stable" or any(known.get(name) != now[name] for name in same):
+        return False
+    if now["is_relative"] or now["verdict"] != "stable":
+        return True
+    return bool(abs(now["p50"] / known["p50"] - 1) <= SAME_SPEED)
 
 
 def restated(latency: dict[str, Any], statistic: Statistic) -> dict[str, Any]:
@@ -118,6 +136,10 @@ def restated(latency: dict[str, Any], statistic: Statistic) -> dict[str, Any]:
         return {"value": None, "verdict": PREDICTED, PREDICTED: latency.get(PREDICTED)}
     if latency.get("value") is None:
         return {**latency, "tries": 0}
+    return _in_terms_of(latency, statistic)
+
+
+def _in_terms_of(latency: dict[str, Any], statistic: Statistic) -> dict[str, Any]:
     return {**latency, **Latency.from_plain(latency).with_statistic(statistic).to_plain()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trimtab.controller._baseline import Baseline, establish_baseline
@@ -99,6 +99,18 @@ def _prospect(session: Session, baseline: Baseline) -> Prospect:
     return prospect
 
 
+def _tell_latency(session: Session, stopwatch: Stopwatch | None, emission: Emission) -> None:
+    """Records a miss of what was delivered all the same, and says what could not be told."""
+    latency = emission.latency
+    if stopwatch is None or latency is None:
+        return
+    if latency["holds"] is False:
+        session.consider(stopwatch.note_missed(emission.point, latency))
+    if latency["verdict"] != "stable":
+        reason = latency["reason"]
+        session.reporter.note(f"the checkpoint's latency could not be confirmed: {reason}")
+
+
 def _limits_flops(limits: Limits) -> bool:
     return limits.max_flops is not None or limits.max_flops_ratio is not None
 
@@ -141,9 +153,16 @@ def _deliver(session: Session, baseline: Baseline, stopwatch: Stopwatch | None) 
         session.reporter.note(f"point {point.id} is not delivered: {missed}")
         session.consider([*stopwatch.note_missed(point, missed.latency), *stopwatch.settle()])
 
-    choice, emission = emit_what_holds(
-        lambda: choose_among(session.points(), limits), emit, on_miss
-    )
+    def choose() -> Choice[PointRow]:
+        points = session.points()
+        choice = choose_among(points, limits)
+        if choice.feasible or stopwatch is None:
+            return choice
+        return replace(choice, point=stopwatch.closest(points))
+
+    choice, emission = emit_what_holds(choose, emit, on_miss)
+    choice = emission.choice or choice
+    _tell_latency(session, stopwatch, emission)
     cost = "latency" if choice.point.on_latency_frontier and not _limits_flops(limits) else "flops"
     frontier = session.store.frontier(session.study.id, cost)
     return RunResult(session.study.name, limits, frontier, choice, emission)

@@ -22,12 +22,24 @@ from trimtab.controller._expected import (
 )
 from trimtab.controller._limits import LatencyWanted, latency_of
 from trimtab.controller._predictor import Predictor
-from trimtab.controller._reference import check_of, is_relative, reference_speed, stated
+from trimtab.controller._reference import (
+    check_of,
+    is_relative,
+    margin_of,
+    reference_speed,
+    stated,
+)
 from trimtab.controller._session import Session
-from trimtab.controller._to_time import MOST_TRIES, Prospective, is_settled, worth_timing
+from trimtab.controller._to_time import (
+    MOST_TRIES,
+    Prospective,
+    is_settled,
+    worth_timing,
+    would_be_delivered,
+)
 from trimtab.emission import LatencyCheck
-from trimtab.errors import InterruptedStudyError, JobError, TrimtabError
-from trimtab.forge import Forge
+from trimtab.errors import InputError, InterruptedStudyError, JobError, TrimtabError
+from trimtab.forge import Forge, is_on_disk
 from trimtab.selection import is_feasible
 from trimtab_storage import NewPoint, PointRow
 from trimtab_workers.jobs import BenchJob, BenchResult, Candidate
@@ -67,7 +79,9 @@ class Stopwatch:
             session.runner.run,
             session.lease,
         )
-        self.expectation = Expectation(wanted.statistic, self.reference["value"])
+        self.expectation = Expectation(
+            wanted.statistic, self.reference["value"], margin_of(self.reference, session.spec)
+        )
         self._points: dict[int, Prospective] = {}
         self._seen_id, self._ended, self._spent_s = 0, 0, 0.0
 
@@ -81,7 +95,9 @@ class Stopwatch:
         limit = self._limits.max_latency_ms
         if limit is None:
             return flops_budget
-        share = self._predictor.share_within(self._wanted.statistic, limit)
+        share = self._predictor.share_within(
+            self._wanted.statistic, limit / self.expectation.margin
+        )
         rounded = LEAST_AIM if share is None else max(LEAST_AIM, int(share * 50) / 50)
         return rounded if flops_budget is None else min(rounded, flops_budget)
 
@@ -142,8 +158,17 @@ class Stopwatch:
             self._read()
             if is_settled(self._points.values(), self._limits):
                 break
-            changed += self._time(worth_timing(self._points.values(), self._limits, MOST_AT_ONCE))
+            most = MOST_AT_ONCE if self._session.remaining_s > 0 else 1
+            changed += self._time(worth_timing(self._points.values(), self._limits, most))
         return changed
+
+    def closest(self, points: Sequence[PointRow]) -> PointRow:
+        """Gives the point to deliver where none is known to meet the limits: as is expected."""
+        known = {point.id: point for point in points}
+        expected = [Prospective.of(point, self.expectation) for point in points]
+        nearest = would_be_delivered(expected, self._limits)
+        assert nearest is not None, "a study that delivers has points that were made"
+        return known[nearest.id]
 
     # Delivery
 
@@ -179,13 +204,20 @@ class Stopwatch:
 
     def _time(self, chosen: Sequence[Prospective]) -> list[PointRow]:
         started = time.monotonic()
-        there = [point for point in chosen if self._is_there(point)]
-        rows = self._give_up([point for point in chosen if point not in there])
+        # Only for what would be delivered a model is made again that was dropped.
+        first, others = chosen[:1], [point for point in chosen[1:] if self._is_kept(point)]
+        gone = [point for point in first if not self._is_there(point)]
+        there = [point for point in [*first, *others] if point not in gone]
+        rows = self._give_up(gone)
         if there:
             rows += self._timed(there)
         self._take_in(rows)
         self._spent_s += time.monotonic() - started
         return rows
+
+    def _is_kept(self, point: Prospective) -> bool:
+        row = self._session.store.artifact(point.artifact_key)
+        return row is not None and is_on_disk(row, self._session.files)
 
     def _is_there(self, point: Prospective) -> bool:
         """Brings a model's weights back; one that cannot be made again cannot be timed."""
@@ -199,11 +231,13 @@ class Stopwatch:
         return True
 
     def _timed(self, points: Sequence[Prospective]) -> list[PointRow]:
-        """Times points; where that fails, as when memory is short, the search goes on without."""
+        """Times points; where that fails, as when memory is short, one by one or not at all."""
         try:
             return self._record(points, self._measured(points))
-        except JobError as error:
-            self._session.reporter.note(f"{len(points)} points could not be timed: {error}")
+        except (JobError, InputError) as error:
+            if len(points) > 1:
+                return [row for point in points for row in self._timed([point])]
+            self._session.reporter.note(f"point {points[0].id} could not be timed: {error}")
             return self._give_up(points)
 
     def _measured(self, points: Sequence[Prospective]) -> list[BenchResult]:

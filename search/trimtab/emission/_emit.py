@@ -28,11 +28,17 @@ POINT_FACTS = ("id", "metric", "drop", "flops", "flops_ratio", "params", "n", "s
 
 @dataclass(frozen=True)
 class Emission:
-    """A checkpoint that was written, and how its point did on rows that nothing was chosen on."""
+    """A checkpoint that was written, and how its point did on rows that nothing was chosen on.
+
+    ``latency`` is what it took in a fresh process, None where that was not asked for; ``choice`` is
+    what it was chosen as, which is not feasible any more where it took too long.
+    """
 
     path: Path
     point: PointRow
     certificate: Certificate
+    choice: Choice[PointRow] | None = None
+    latency: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         from trimtab.notebook import emission_line
@@ -83,17 +89,26 @@ def emit_checkpoint(
         facts = {**_facts(study, choice, certificate, reference), "undone": undone}
         dial = _dial(store, study, point)
         write_checkpoint(partial, forge.place, baseline_key, point, dial, facts)
+        latency = None
         if check is not None:
-            delivered = check.measure(forge, partial, baseline_key)
+            latency = check.measure(forge, partial, baseline_key)
             if insist:
-                check.insist(delivered)
-            facts["delivered_latency"] = delivered
+                check.insist(latency)
+            choice = check.judged(choice, latency)
+            facts |= {"delivered_latency": latency, **_verdict(facts, choice)}
             describe_checkpoint(partial, facts)
         verify_in_fresh_process(partial)
         certificate.record(store, study.id)
         check_target(target, force)
         put_in_place(partial, target)
-    return Emission(out, point, certificate)
+    return Emission(out, point, certificate, choice, latency)
+
+
+def _verdict(facts: dict[str, Any], choice: Choice[PointRow]) -> dict[str, Any]:
+    """Gives what the manifest says of the limits, now that the checkpoint was timed."""
+    meets_spec = facts["meets_spec"] and (choice.feasible or not facts["feasible"])
+    relaxations = list(choice.relaxations)
+    return {"feasible": choice.feasible, "meets_spec": meets_spec, "relaxations": relaxations}
 
 
 def _dial(store: Store, study: StudyRow, point: PointRow) -> list[PointRow]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,13 @@ class LatencyCheck:
         if self.max_ms is None or latency["verdict"] != "stable":
             return None
         return bool(latency["high"] <= self.max_ms * (1 + SLACK))
+
+    def judged(self, choice: Choice[PointRow], latency: LatencyFacts) -> Choice[PointRow]:
+        """Gives a choice as it stands once its checkpoint was timed."""
+        if latency["holds"] is not False or not choice.feasible:
+            return choice
+        more = f"raise latency from {self.max_ms:.4g} ms to {1.01 * latency['high']:.3g} ms"
+        return replace(choice, feasible=False, relaxations=[more])
 
     def insist(self, latency: LatencyFacts) -> None:
         """Refuses a checkpoint that is known to take too long.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -127,25 +128,103 @@ def test_a_checkpoint_that_misses_gives_way_to_the_next(
     assert [(p.latency["high"], p.feasible) for p in slow] == [(10.1, False)] * 2
 
 
+def at_speed(play_timed: Any, ratio_of: Any, speed: float, verdict: Any = None) -> Any:
+    """Plays a machine on which everything takes so many times longer."""
+
+    def script(job: Any, nth: int) -> Any:
+        if isinstance(job, BenchJob):
+            played = {"speed": speed, "verdict": verdict}
+            return [play_timed(job, ratio_of(one.key), **played) for one in job.candidates]
+        return None
+
+    return script
+
+
+MS = {"latency": {"p95": "9 ms", "batch_size": 2}}
+
+
 def test_a_machine_of_another_speed_has_points_timed_again(
     bench: Any, fake: Any, play_timed: Any, ratio_of: Any
 ) -> None:
-    bench.run(fake(), wanted(bench))
+    bench.run(fake(), wanted(bench, budget=MS))
     before = {p.id: p.latency["value"] for p in timed_points(bench)}
-
-    def slower(job: Any, nth: int) -> Any:
-        if isinstance(job, BenchJob):
-            return [play_timed(job, ratio_of(one.key), speed=2.0) for one in job.candidates]
-        return None
-
-    same, other = fake(), fake(slower)
-    bench.run(same, wanted(bench))
+    same, other = fake(), fake(at_speed(play_timed, ratio_of, 2.0))
+    bench.run(same, wanted(bench, budget=MS))
     assert same.count(BenchJob) == 1, "the baseline alone, to see whether all is as it was"
     assert {p.id: p.latency["value"] for p in timed_points(bench)} == before
-    bench.run(other, wanted(bench))
+    result = bench.run(other, wanted(bench, budget=MS))
     after = {p.id: p.latency["value"] for p in timed_points(bench)}
-    assert after and all(value == pytest.approx(2 * before[key]) for key, value in after.items())
+    assert after and not result.choice.feasible
+    assert all(ms == pytest.approx(2 * before[key]) for key, ms in after.items() if key in before)
     assert bench.study().baseline["latency_ms"]["p50"] == pytest.approx(20.0)
+
+
+def test_ratios_hold_at_any_speed(bench: Any, fake: Any, play_timed: Any, ratio_of: Any) -> None:
+    bench.run(fake(), wanted(bench))
+    before = {p.id: p.latency for p in timed_points(bench)}
+    other = fake(at_speed(play_timed, ratio_of, 2.0))
+    bench.run(other, wanted(bench))
+    assert other.count(BenchJob) == 1
+    assert {p.id: p.latency for p in timed_points(bench)} == before
+
+
+@pytest.mark.parametrize("budget", [P95, MS])
+def test_a_noisy_moment_at_the_start_of_a_run_spoils_nothing(
+    bench: Any, fake: Any, play_timed: Any, ratio_of: Any, budget: Any
+) -> None:
+    bench.run(fake(), wanted(bench, budget=budget))
+    before = {p.id: p.latency for p in timed_points(bench)}
+    baseline, limits = bench.study().baseline, bench.study().limits
+    bench.run(fake(at_speed(play_timed, ratio_of, 3.0, "unstable")), wanted(bench, budget=budget))
+    assert {p.id: p.latency for p in timed_points(bench)} == before
+    assert (bench.study().baseline, bench.study().limits) == (baseline, limits)
+
+
+def test_a_noisy_first_run_is_made_up_for_by_the_next(
+    bench: Any, fake: Any, play_timed: Any, ratio_of: Any
+) -> None:
+    noisy = at_speed(play_timed, ratio_of, 3.0, "unstable")
+    assert not bench.run(fake(noisy), wanted(bench)).choice.feasible
+    again = bench.run(fake(), wanted(bench))
+    assert again.choice.feasible and bench.study().limits["max_latency_ms"] is not None
+    assert bench.study().baseline["latency_ms"]["p50"] == pytest.approx(10.0)
+
+
+def test_times_and_ratios_are_not_mixed(bench: Any, fake: Any) -> None:
+    bench.run(fake(), wanted(bench))
+    ratios = timed_points(bench)
+    assert ratios and all(p.latency["low"] > 0.999 * p.latency["high"] for p in ratios)
+    bench.run(fake(), wanted(bench, budget=MS))
+    timed = timed_points(bench)
+    assert timed and all(p.latency["low"] < 0.99 * p.latency["high"] for p in timed)
+
+
+def test_a_run_without_the_budget_between_two_with_it_costs_nothing(bench: Any, fake: Any) -> None:
+    bench.run(fake(), wanted(bench))
+    bench.run(fake(), bench.spec())
+    last = fake()
+    bench.run(last, wanted(bench))
+    assert last.count(BenchJob) == 1
+
+
+def test_what_takes_too_long_and_is_delivered_all_the_same_is_said_to(
+    bench: Any, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each candidate misses, until there are none to try."""
+    deliver = _run.emit_checkpoint
+
+    def emit(store: Any, study: Any, choice: Any, *others: Any, **options: Any) -> Any:
+        latency = {**choice.point.latency, "value": 9.9, "high": 10.1, "holds": False}
+        if options["insist"]:
+            raise LatencyMissedError(latency, 6.0)
+        made = deliver(store, study, choice, *others, **options)
+        judged = options["check"].judged(choice, latency)
+        return replace(made, choice=judged, latency=latency)
+
+    monkeypatch.setattr(_run, "emit_checkpoint", emit)
+    result = bench.run(fake(), wanted(bench, max_drop="90 pt", search__trials=12))
+    assert not result.choice.feasible and result.choice.relaxations
+    assert not bench.store.point(result.choice.point.id).feasible
 
 
 def test_another_statistic_needs_no_timing(bench: Any, fake: Any) -> None:

@@ -35,6 +35,9 @@ SHARE_OF_WARM_UP = 0.1
 STILL_FALLING = 0.97
 NARROW = 0.02
 MOST_ROUNDS = 40
+MOST_S = 240.0
+"""What timing may take where requests are slow; if the fewest take longer, fewer are timed, which
+is then too few for a verdict."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,8 +193,9 @@ class _Contest:
         """Keeps as many requests as can be answered in each of the fewest rounds."""
         extra = 1 + 1 / self._in_a_row if self._in_a_row > 1 else 1
         cost_s = LEAST_ROUNDS * extra * self._seconds_each
-        affordable = int(left_s / cost_s) if cost_s > 0 else len(self._requests)
-        self._requests = self._requests[: max(least, affordable)]
+        if cost_s > 0:
+            bearable = min(least, int(MOST_S / cost_s))
+            self._requests = self._requests[: max(1, bearable, int(left_s / cost_s))]
 
     def round(self, number: int) -> dict[str, list[float]]:
         """Times every model on every request, in turns."""
