@@ -7,49 +7,31 @@ is now exclusive, interleaved with the dense model.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from trimtab.controller._baseline import Baseline
-from trimtab.controller._expected import (
-    PREDICTED,
-    Expectation,
-    is_timed,
-    only_predicted,
-    predicted_of,
-)
+from trimtab.controller._expected import Expectation, is_timed, only_predicted, predicted_of
 from trimtab.controller._limits import LatencyWanted, latency_of
 from trimtab.controller._predictor import Predictor
-from trimtab.controller._reference import (
-    check_of,
-    is_relative,
-    margin_of,
-    reference_speed,
-    stated,
-)
+from trimtab.controller._reference import check_of, margin_of
 from trimtab.controller._session import Session
+from trimtab.controller._timing import PointTimer, measured_of
 from trimtab.controller._to_time import (
-    MOST_TRIES,
     Prospective,
     is_settled,
     worth_timing,
     would_be_delivered,
 )
 from trimtab.emission import LatencyCheck
-from trimtab.errors import InputError, InterruptedStudyError, JobError, TrimtabError
-from trimtab.forge import Forge, is_on_disk
-from trimtab.selection import is_feasible
 from trimtab_storage import NewPoint, PointRow
-from trimtab_workers.jobs import BenchJob, BenchResult, Candidate
 
 MOST_AT_ONCE = 4
 TRIALS_EACH = 3
 LEAST_AIM = 0.1
 SHARE_OF_TIME = 0.1
 """The part of a study's time that timing may take; only what is to be delivered may take more."""
-SECONDS_EACH = 3.0
 MOST_ROUNDS_AT_THE_END = 4
 
 
@@ -72,18 +54,12 @@ class Stopwatch:
         self._session, self._baseline, self._wanted = session, baseline, wanted
         self._limits = session.limits
         self._predictor = Predictor(session, baseline, wanted.workload, self.reference)
-        self._forge = Forge(
-            session.store,
-            session.place,
-            baseline.survey.data_fingerprint,
-            session.runner.run,
-            session.lease,
-        )
+        self._timer = PointTimer(session, baseline, wanted, self.reference)
         self.expectation = Expectation(
             wanted.statistic, self.reference["value"], margin_of(self.reference, session.spec)
         )
         self._points: dict[int, Prospective] = {}
-        self._seen_id, self._ended, self._spent_s = 0, 0, 0.0
+        self._seen_id, self._ended = 0, 0
 
     # What a search goes by
 
@@ -114,7 +90,7 @@ class Stopwatch:
         every = self._session.store.points(self._session.study.id)
         without = [p for p in every if not is_timed(p.latency) and not predicted_of(p.latency)]
         found = self._predictor.of([(point.artifact_key, point.knobs) for point in without])
-        self._set(
+        self._timer.record(
             {
                 point.id: latency
                 for point, guess in zip(without, found, strict=True)
@@ -179,7 +155,12 @@ class Stopwatch:
     def note_missed(self, point: PointRow, latency: Mapping[str, Any]) -> list[PointRow]:
         """Takes down what a written checkpoint took, which its point had promised otherwise."""
         seen = Prospective.of(point, self.expectation)
-        rows = self._set({point.id: self._latency(seen, latency)})
+        rows = self._timer.record({point.id: measured_of(seen, latency)})
+        self._take_in(rows)
+        return rows
+
+    def _time(self, chosen: Sequence[Prospective]) -> list[PointRow]:
+        rows = self._timer.time(chosen)
         self._take_in(rows)
         return rows
 
@@ -187,9 +168,9 @@ class Stopwatch:
         """Gives what to time now; when enough time went into it, only what would be delivered."""
         self._read()
         if is_settled(self._points.values(), self._limits):
-            is_over = self._spent_s > SHARE_OF_TIME * self._session.elapsed_s
+            is_over = self._timer.spent_s > SHARE_OF_TIME * self._session.elapsed_s
             return [] if is_over else worth_timing(self._points.values(), self._limits, most)
-        is_over = self._spent_s > 2 * SHARE_OF_TIME * self._session.elapsed_s
+        is_over = self._timer.spent_s > 2 * SHARE_OF_TIME * self._session.elapsed_s
         return worth_timing(self._points.values(), self._limits, 1 if is_over else most)
 
     def _read(self) -> None:
@@ -199,85 +180,3 @@ class Stopwatch:
     def _take_in(self, rows: Sequence[PointRow]) -> None:
         for row in rows:
             self._points[row.id] = Prospective.of(row, self.expectation)
-
-    # Timing
-
-    def _time(self, chosen: Sequence[Prospective]) -> list[PointRow]:
-        started = time.monotonic()
-        # Only for what would be delivered a model is made again that was dropped.
-        first, others = chosen[:1], [point for point in chosen[1:] if self._is_kept(point)]
-        gone = [point for point in first if not self._is_there(point)]
-        there = [point for point in [*first, *others] if point not in gone]
-        rows = self._give_up(gone)
-        if there:
-            rows += self._timed(there)
-        self._take_in(rows)
-        self._spent_s += time.monotonic() - started
-        return rows
-
-    def _is_kept(self, point: Prospective) -> bool:
-        row = self._session.store.artifact(point.artifact_key)
-        return row is not None and is_on_disk(row, self._session.files)
-
-    def _is_there(self, point: Prospective) -> bool:
-        """Brings a model's weights back; one that cannot be made again cannot be timed."""
-        try:
-            self._forge.ensure(point.artifact_key)
-        except InterruptedStudyError:
-            raise
-        except TrimtabError as error:
-            self._session.reporter.note(f"point {point.id} cannot be timed: {error}")
-            return False
-        return True
-
-    def _timed(self, points: Sequence[Prospective]) -> list[PointRow]:
-        """Times points; where that fails, as when memory is short, one by one or not at all."""
-        try:
-            return self._record(points, self._measured(points))
-        except (JobError, InputError) as error:
-            if len(points) > 1:
-                return [row for point in points for row in self._timed([point])]
-            self._session.reporter.note(f"point {points[0].id} could not be timed: {error}")
-            return self._give_up(points)
-
-    def _measured(self, points: Sequence[Prospective]) -> list[BenchResult]:
-        job = BenchJob(
-            self._session.place,
-            self._baseline.key,
-            tuple(Candidate(point.artifact_key, dict(point.knobs)) for point in points),
-            self._wanted.workload,
-            self._wanted.statistic,
-            reference_p50_ms=reference_speed(self.reference, self._session.spec),
-            is_relative=is_relative(self._session.spec),
-            limit_s=SECONDS_EACH * (1 + len(points)),
-        )
-        word = "point" if len(points) == 1 else "points"
-        results: list[BenchResult] = self._session.runner.run(job, f"timing {len(points)} {word}")
-        return results
-
-    def _record(
-        self, points: Sequence[Prospective], results: Sequence[BenchResult]
-    ) -> list[PointRow]:
-        found = {}
-        for point, result in zip(points, results, strict=True):
-            latency = stated(result.latency, self.reference, self._session.spec)
-            found[point.id] = self._latency(point, latency.to_plain())
-            samples = {"point": point.id, "samples_ms": result.samples}
-            self._session.store.log_event(self._session.study.id, "latency", samples)
-        return self._set(found)
-
-    def _give_up(self, points: Sequence[Prospective]) -> list[PointRow]:
-        return self._set({p.id: {**self._latency(p, {}), "tries": MOST_TRIES} for p in points})
-
-    def _latency(self, point: Prospective, measured: Mapping[str, Any]) -> dict[str, Any]:
-        predicted = {"value": None, "verdict": PREDICTED, PREDICTED: point.predicted}
-        return {**predicted, **measured, "tries": point.tries + 1}
-
-    def _set(self, found: Mapping[int, Mapping[str, Any]]) -> list[PointRow]:
-        session, limits = self._session, self._limits
-        plain = {point_id: dict(latency) for point_id, latency in found.items()}
-        if not plain:
-            return []
-        return session.store.set_latencies(
-            session.lease, plain, lambda row: is_feasible(row, limits)
-        )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import trimtab
-from trimtab.controller import _reference, _stopwatch
+from trimtab.controller import _reference, _stopwatch, _timing
 from trimtab.emission import _latency
 from trimtab.study import Study
 from trimtab_storage import Reader, check_invariants
@@ -32,7 +32,7 @@ def in_a_hurry() -> Iterator[None]:
         patch.setattr(_latency, "MOST_TRIES", 1)
         patch.setattr(_reference, "LIMIT_S", 0.5)
         patch.setattr(_reference, "MOST_TRIES", 1)
-        patch.setattr(_stopwatch, "SECONDS_EACH", 0.5)
+        patch.setattr(_timing, "SECONDS_EACH", 0.5)
         patch.setattr(_stopwatch, "MOST_ROUNDS_AT_THE_END", 1)
         yield
 

@@ -1,0 +1,130 @@
+"""Timing points: their weights brought back, a job on the free slot, the figures written down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trimtab.controller._baseline import Baseline
+from trimtab.controller._expected import PREDICTED
+from trimtab.controller._limits import LatencyWanted
+from trimtab.controller._reference import is_relative, reference_speed, stated
+from trimtab.controller._session import Session
+from trimtab.controller._to_time import MOST_TRIES, Prospective
+from trimtab.errors import InputError, InterruptedStudyError, JobError, TrimtabError
+from trimtab.forge import Forge, is_on_disk
+from trimtab.selection import is_feasible
+from trimtab_storage import PointRow
+from trimtab_workers.jobs import BenchJob, BenchResult, Candidate
+
+SECONDS_EACH = 3.0
+
+
+class PointTimer:
+    """Times points of one study against one reference of the dense model.
+
+    ``spent_s`` is what that took so far.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        baseline: Baseline,
+        wanted: LatencyWanted,
+        reference: dict[str, Any],
+    ) -> None:
+        assert session.limits is not None
+        self._session, self._baseline, self._wanted = session, baseline, wanted
+        self._reference, self._limits = reference, session.limits
+        self._forge = Forge(
+            session.store,
+            session.place,
+            baseline.survey.data_fingerprint,
+            session.runner.run,
+            session.lease,
+        )
+        self.spent_s = 0.0
+
+    def time(self, chosen: Sequence[Prospective]) -> list[PointRow]:
+        """Times points, the most useful first; nothing else of ours may run. Gives their rows."""
+        started = time.monotonic()
+        # Only for what would be delivered a model is made again that was dropped.
+        first, others = chosen[:1], [point for point in chosen[1:] if self._is_kept(point)]
+        gone = [point for point in first if not self._is_there(point)]
+        there = [point for point in [*first, *others] if point not in gone]
+        rows = self._give_up(gone)
+        if there:
+            rows += self._timed(there)
+        self.spent_s += time.monotonic() - started
+        return rows
+
+    def _is_kept(self, point: Prospective) -> bool:
+        row = self._session.store.artifact(point.artifact_key)
+        return row is not None and is_on_disk(row, self._session.files)
+
+    def _is_there(self, point: Prospective) -> bool:
+        """Brings a model's weights back; one that cannot be made again cannot be timed."""
+        try:
+            self._forge.ensure(point.artifact_key)
+        except InterruptedStudyError:
+            raise
+        except TrimtabError as error:
+            self._session.reporter.note(f"point {point.id} cannot be timed: {error}")
+            return False
+        return True
+
+    def _timed(self, points: Sequence[Prospective]) -> list[PointRow]:
+        """Times points; where that fails, as when memory is short, one by one or not at all."""
+        try:
+            return self._keep(points, self._measured(points))
+        except (JobError, InputError) as error:
+            if len(points) > 1:
+                return [row for point in points for row in self._timed([point])]
+            self._session.reporter.note(f"point {points[0].id} could not be timed: {error}")
+            return self._give_up(points)
+
+    def _measured(self, points: Sequence[Prospective]) -> list[BenchResult]:
+        job = BenchJob(
+            self._session.place,
+            self._baseline.key,
+            tuple(Candidate(point.artifact_key, dict(point.knobs)) for point in points),
+            self._wanted.workload,
+            self._wanted.statistic,
+            reference_p50_ms=reference_speed(self._reference, self._session.spec),
+            is_relative=is_relative(self._session.spec),
+            limit_s=SECONDS_EACH * (1 + len(points)),
+        )
+        word = "point" if len(points) == 1 else "points"
+        results: list[BenchResult] = self._session.runner.run(job, f"timing {len(points)} {word}")
+        return results
+
+    def _keep(
+        self, points: Sequence[Prospective], results: Sequence[BenchResult]
+    ) -> list[PointRow]:
+        found = {}
+        for point, result in zip(points, results, strict=True):
+            latency = stated(result.latency, self._reference, self._session.spec)
+            found[point.id] = measured_of(point, latency.to_plain())
+            samples = {"point": point.id, "samples_ms": result.samples}
+            self._session.store.log_event(self._session.study.id, "latency", samples)
+        return self.record(found)
+
+    def _give_up(self, points: Sequence[Prospective]) -> list[PointRow]:
+        return self.record({p.id: {**measured_of(p, {}), "tries": MOST_TRIES} for p in points})
+
+    def record(self, found: Mapping[int, Mapping[str, Any]]) -> list[PointRow]:
+        """Gives points other latencies, and judges them by the limits."""
+        session, limits = self._session, self._limits
+        plain = {point_id: dict(latency) for point_id, latency in found.items()}
+        if not plain:
+            return []
+        return session.store.set_latencies(
+            session.lease, plain, lambda row: is_feasible(row, limits)
+        )
+
+
+def measured_of(point: Prospective, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives a point's latency once it was timed, or could not be, the prediction beside it."""
+    predicted = {"value": None, "verdict": PREDICTED, PREDICTED: point.predicted}
+    return {**predicted, **measured, "tries": point.tries + 1}
