@@ -103,6 +103,8 @@ def _timed(session: Session, key: str, wanted: LatencyWanted) -> dict[str, Any]:
             limit_s=LIMIT_S,
         )
         (result,) = session.runner.run(job, "timing the baseline")
+        event = {"point": None, "what": "baseline", "samples_ms": result.samples}
+        session.store.log_event(session.study.id, "latency", event)
         if result.latency.verdict == "stable":
             break
     else:

@@ -106,7 +106,7 @@ class PointTimer:
         for point, result in zip(points, results, strict=True):
             latency = stated(result.latency, self._reference, self._session.spec)
             found[point.id] = measured_of(point, latency.to_plain())
-            samples = {"point": point.id, "samples_ms": result.samples}
+            samples = {"point": point.id, "what": "point", "samples_ms": result.samples}
             self._session.store.log_event(self._session.study.id, "latency", samples)
         return self.record(found)
 

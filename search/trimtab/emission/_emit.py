@@ -91,7 +91,9 @@ def emit_checkpoint(
         write_checkpoint(partial, forge.place, baseline_key, point, dial, facts)
         latency = None
         if check is not None:
-            latency = check.measure(forge, partial, baseline_key)
+            latency, samples = check.measure(forge, partial, baseline_key)
+            event = {"point": point.id, "what": "checkpoint", "samples_ms": samples}
+            store.log_event(study.id, "latency", event)
             if insist:
                 check.insist(latency)
             choice = check.judged(choice, latency)

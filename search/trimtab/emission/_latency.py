@@ -19,6 +19,7 @@ MOST_TRIES, LIMIT_S = 3, 10.0
 MOST_CANDIDATES = 5
 
 LatencyFacts = Mapping[str, Any]
+Delivered = tuple[dict[str, Any], dict[str, Any]]
 
 
 class LatencyMissedError(TrimtabError):
@@ -45,9 +46,10 @@ class LatencyCheck:
     max_ms: float | None
     reference: LatencyFacts | None = None
 
-    def measure(self, forge: Forge, folder: Path, baseline_key: str) -> dict[str, Any]:
-        """Times the checkpoint in ``folder``, again where that was not stable; gives the latency.
+    def measure(self, forge: Forge, folder: Path, baseline_key: str) -> Delivered:
+        """Times the checkpoint in ``folder``, again where that was not stable.
 
+        Gives the latency and the times behind it, which are none where it could not be timed.
         ``holds`` says whether it is within the budget: None where that cannot be told.
         """
         job = DeliveredJob(
@@ -60,20 +62,22 @@ class LatencyCheck:
             limit_s=LIMIT_S,
         )
         try:
-            timed = self._timed(forge, job)
+            result = self._timed(forge, job)
         except JobError as error:
-            return self._untold(str(error))
+            return self._untold(str(error)), {}
+        timed = result.latency
         if self.reference is not None:
             timed = timed.relative_to(Latency.from_plain(self.reference))
         latency = timed.to_plain()
-        return {**latency, "holds": self.holds(latency), "max_ms": self.max_ms}
+        told = {**latency, "holds": self.holds(latency), "max_ms": self.max_ms}
+        return told, result.samples
 
-    def _timed(self, forge: Forge, job: DeliveredJob) -> Latency:
+    def _timed(self, forge: Forge, job: DeliveredJob) -> BenchResult:
         for _ in range(MOST_TRIES):
             result: BenchResult = forge.run(job, "timing the checkpoint in a fresh process")
             if result.latency.verdict == "stable":
                 break
-        return result.latency
+        return result
 
     def _untold(self, reason: str) -> dict[str, Any]:
         """Gives what is said of a checkpoint that could not be timed."""

@@ -47,7 +47,9 @@ def test_samples_and_predictions_are_kept(bench: Any, fake: Any) -> None:
     bench.run(fake(), wanted(bench))
     points = timed_points(bench)
     events = [e for e in bench.store.events(bench.study().id) if e.kind == "latency"]
-    assert {e.data["point"] for e in events} == {p.id for p in points}
+    of_points = {e.data["point"] for e in events if e.data["what"] == "point"}
+    assert of_points == {p.id for p in points}
+    assert [e.data["what"] for e in events].count("baseline") == 1
     assert all(len(e.data["samples_ms"]["ours"]) == 80 for e in events)
     assert all(p.latency["tries"] == 1 for p in points)
     frontier = bench.store.frontier(bench.study().id, "latency")

@@ -88,7 +88,8 @@ def result(verdict: str) -> Any:
     """A checkpoint that takes half of what the dense model does."""
     timed = summarise(0.5 * TIMES, TIMES, "p95", reference_p50_ms=DENSE.p50)
     figures = {name: {**known, "verdict": verdict} for name, known in timed.figures.items()}
-    return SimpleNamespace(latency=replace(timed, verdict=verdict, figures=figures))
+    latency = replace(timed, verdict=verdict, figures=figures)
+    return SimpleNamespace(latency=latency, samples={"ours": []})
 
 
 DENSE = summarise(1.1 * TIMES, 1.1 * TIMES, "p95")
@@ -99,7 +100,8 @@ def test_a_checkpoint_that_cannot_be_timed_is_delivered_and_that_is_said(tmp_pat
         raise JobError("no memory")
 
     check = LatencyCheck("p95", Workload(), 5.0)
-    found = check.measure(SimpleNamespace(place=None, run=run), tmp_path, "dense")  # type: ignore[arg-type]
+    found, samples = check.measure(SimpleNamespace(place=None, run=run), tmp_path, "dense")  # type: ignore[arg-type]
+    assert samples == {}
     assert (found["value"], found["holds"], found["reason"]) == (None, None, "no memory")
     check.insist(found)
 
@@ -123,7 +125,8 @@ def test_what_is_not_stable_is_timed_again(
 
     allowed = 0.5 * DENSE.p95
     check = LatencyCheck("p95", Workload(), allowed, DENSE.to_plain())
-    found = check.measure(SimpleNamespace(place=None, run=run), tmp_path, "dense")  # type: ignore[arg-type]
+    found, samples = check.measure(SimpleNamespace(place=None, run=run), tmp_path, "dense")  # type: ignore[arg-type]
+    assert samples == {"ours": []}
     assert (found["holds"], found["max_ms"], len(jobs)) == (holds, allowed, n_jobs)
     assert (jobs[0].folder, jobs[0].baseline_key) == (str(tmp_path), "dense")
     assert found["high"] == pytest.approx(allowed)
