@@ -162,9 +162,9 @@ def emission_plain(choice: Choice[PointRow], emission: Emission) -> dict[str, An
         "feasible": choice.feasible,
         "relaxations": list(choice.relaxations),
         "point": point_plain(choice.point),
-        "delivered_latency": delivered_plain(emission.latency),
         "certified": emission.certificate.holds,
         "certificate": emission.certificate.facts(),
+        "delivered_latency": delivered_plain(emission.latency),
     }
 
 

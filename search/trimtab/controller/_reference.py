@@ -15,7 +15,7 @@ from trimtab_workers.jobs import BenchJob, Candidate
 from trimtab_workers.latency.summary import Latency
 from trimtab_workers.latency.workload import Statistic
 
-MOST_TRIES, LIMIT_S = 3, 10.0
+MOST_TRIES, LIMIT_S = 2, 10.0
 SAME_SPEED = 0.15
 """By how much the baseline's median may differ from when the study began, for the same machine."""
 

@@ -128,14 +128,20 @@ class Stopwatch:
         return self._time(self._next(MOST_AT_ONCE))
 
     def settle(self) -> list[PointRow]:
-        """Times points until the best one is one that was timed, within reason."""
+        """Times points until the best one is one that was timed, within reason.
+
+        When the time is up, that is the one point that would be delivered, once.
+        """
         changed: list[PointRow] = []
         for _ in range(MOST_ROUNDS_AT_THE_END):
             self._read()
             if is_settled(self._points.values(), self._limits):
                 break
-            most = MOST_AT_ONCE if self._session.remaining_s > 0 else 1
+            has_time = self._session.remaining_s > 0
+            most = MOST_AT_ONCE if has_time else 1
             changed += self._time(worth_timing(self._points.values(), self._limits, most))
+            if not has_time:
+                break
         return changed
 
     def closest(self, points: Sequence[PointRow]) -> PointRow:

@@ -15,7 +15,7 @@ from trimtab_workers.jobs import BenchResult, DeliveredJob
 from trimtab_workers.latency.summary import Latency
 from trimtab_workers.latency.workload import Statistic, Workload
 
-MOST_TRIES, LIMIT_S = 3, 10.0
+MOST_TRIES, LIMIT_S = 2, 10.0
 MOST_CANDIDATES = 5
 
 LatencyFacts = Mapping[str, Any]

@@ -248,8 +248,10 @@ def test_run_continues_a_finished_study(
     before = read("trials", "--db", finished_copy.db)
     said = read("run", finished_copy.spec, "--db", finished_copy.db, "--quiet")
     assert list(said) == [
-        *("study", "checkpoint", "feasible", "relaxations", "point", "certified", "certificate")
+        *("study", "checkpoint", "feasible", "relaxations", "point", "certified", "certificate"),
+        "delivered_latency",
     ]
+    assert said["delivered_latency"] is None, "this study has no latency budget"
     assert said["study"] == "starter"
     assert said["checkpoint"] == str(finished_copy.checkpoint)
     assert list(said["point"]) == POINT

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import trimtab
+from trimtab.cli._show import delivered_plain
 from trimtab.controller import _reference, _stopwatch, _timing
 from trimtab.emission import _latency
 from trimtab.study import Study
@@ -90,6 +91,8 @@ def test_the_checkpoint_was_timed_as_it_lies_there(delivered: Any, study: Study)
 
 
 def test_emitting_later_is_timed_too(study: Study, tmp_path: Path) -> None:
-    study.emit(tmp_path / "out")
+    emission = study.emit(tmp_path / "out")
+    said = delivered_plain(emission.latency)
+    assert said is not None and said["max_ms"] == 20_000 and said["value"] > 0
     known = json.loads((tmp_path / "out" / "trimtab.json").read_text())["delivered_latency"]
     assert known["statistic"] == "mean" and known["value"] > 0

@@ -307,8 +307,9 @@ def test_the_commands_say_what_was_written(
     assert ran.code == 0
     said = json.loads(ran.out)
     assert list(said) == [
-        "checkpoint", "feasible", "relaxations", "point", "certified", "certificate"
-    ]  # fmt: skip
+        *("checkpoint", "feasible", "relaxations", "point", "certified", "certificate"),
+        "delivered_latency",
+    ]
     assert said["checkpoint"] == str(tmp_path / "out")
     assert (said["feasible"], said["relaxations"]) == (True, [])
     assert isinstance(said["certified"], bool)

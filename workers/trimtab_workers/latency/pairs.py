@@ -35,7 +35,7 @@ SHARE_OF_WARM_UP = 0.1
 STILL_FALLING = 0.97
 NARROW = 0.02
 MOST_ROUNDS = 40
-MOST_S = 240.0
+MOST_S = 120.0
 """What timing may take where requests are slow; if the fewest take longer, fewer are timed, which
 is then too few for a verdict."""
 
