@@ -83,14 +83,22 @@ def test_killed_controllers_take_their_ray_along(lab: Any, acknowledged: Any) ->
         assert workers
         process.kill()
         process.wait()
-        _, alive = psutil.wait_procs(workers, timeout=10)
+        _, alive = psutil.wait_procs(workers, timeout=60)
         assert not alive, "workers outlived their controller"
         acknowledged.note()
     assert lab.run(pause_s=0) == 0, lab.said()
     acknowledged.check()
     assert_all_is_well(lab, 4)
-    _, alive = psutil.wait_procs(lab.families, timeout=5)
-    assert all(member.name().endswith("Agent") for member in alive), "idle helpers go later"
+    _, alive = psutil.wait_procs([p for p in lab.families if not is_helper(p)], timeout=60)
+    assert not alive, "Ray outlived the controllers"
+
+
+def is_helper(process: psutil.Process) -> bool:
+    """Tells whether a process is one of Ray's agents, which go later when they are idle."""
+    try:
+        return process.name().endswith("Agent")
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_stopped_runs_save_their_state_and_go_on(lab: Any, uninterrupted: list[Any]) -> None:
@@ -132,7 +140,7 @@ def test_stopped_ray_run_leaves_no_process(lab: Any) -> None:
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 130, lab.said()
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert time.monotonic() - began < 10 and not alive
     study = lab.study()
     assert (study.state, study.lease_owner) == ("interrupted", None)
