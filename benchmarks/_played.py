@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 from trimtab.controller import RunResult, SilentReporter, run_study
+from trimtab.emission import Emission
 from trimtab.spec import Spec
 from trimtab_storage import Store
 from trimtab_strategies.cost import EncoderShape, LengthHistogram
@@ -163,7 +163,7 @@ def run_played(spec: Spec, store: Store, executor: Any) -> RunResult:
     """Runs a study to its end, but writes no checkpoint, for there is no model."""
 
     def emit(store: Any, study: Any, choice: Any, *rest: Any, **named: Any) -> Any:
-        return SimpleNamespace(folder=None, point=choice.point, certified=None)
+        return Emission(Path(), choice.point, None)  # type: ignore[arg-type]
 
     with patch("trimtab.controller._run.emit_checkpoint", emit):
         return run_study(spec, store, lambda: executor, SilentReporter())
