@@ -26,25 +26,15 @@ CPU = torch.device("cpu")
 RULE = {"kind": "share", "shares": [0.8, 0.8]}
 
 
-class Files:
-    """A folder of artifacts by key."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def path(self, key: str) -> Path:
-        return self.folder / key
-
-
 @pytest.fixture
-def place(make_model: Any, toy_task: Any, tmp_path: Path, saved_models: Any) -> Place:
+def place(make_model: Any, toy_task: Any, tmp_path: Path, saved_models: Any, files: Any) -> Place:
     dense = to_elastic(load_stock_model(make_model(), num_labels=2))
     save_elastic(dense, tmp_path / "dense")
     config = TrimtabConfig.from_dict({**dense.config.to_dict(), "token_rule": RULE})
     pruned = TrimtabForSequenceClassification(config)
     pruned.load_state_dict(dense.state_dict(), strict=False)
     save_elastic(pruned, tmp_path / "pruned")
-    return Place(toy_task(), str(saved_models["bert"]), Files(tmp_path))  # type: ignore[arg-type]
+    return Place(toy_task(), str(saved_models["bert"]), files)
 
 
 @pytest.fixture

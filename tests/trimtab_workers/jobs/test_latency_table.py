@@ -21,24 +21,9 @@ from trimtab_workers.latency.table import LatencyTable
 from trimtab_workers.latency.workload import Workload
 
 
-class Files:
-    """A folder of artifacts by key."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def path(self, key: str) -> Path:
-        return self.folder / key
-
-
 @pytest.fixture
-def place(toy_task: Any, saved_models: Any, tmp_path: Path) -> Place:
-    return Place(toy_task(), str(saved_models["bert"]), Files(tmp_path))  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def context() -> WorkerContext:
-    return WorkerContext("cpu", lambda *_: None)
+def place(toy_task: Any, saved_models: Any, files: Any) -> Place:
+    return Place(toy_task(), str(saved_models["bert"]), files)
 
 
 def write_model(folder: Path, **changes: Any) -> TrimtabConfig:
