@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import _paragraphs
+import _turns
 import _untrained
 import numpy as np
 from _paragraphs import Batch
@@ -30,9 +31,8 @@ BENCHMARKS = [
     {"name": "latency-model-median", "goal": 0.10, "unit": UNIT, "better": "lower"},
     {"name": "latency-model-p90", "goal": 0.20, "unit": UNIT, "better": "lower"},
 ]
-N_MODELS, N_TEXTS, AT_ONCE, ROUNDS = 54, 64, 2, 3
+N_MODELS, N_TEXTS, AT_ONCE = 54, 64, 2
 SIZES: Mapping[int, Sequence[str]] = {1: ("p50", "p95"), 32: ("p50",)}
-IN_A_ROW = 16
 RULES = ("none", "ltp", "acc")
 EXITS = (None, "linear", "mlp", "attention")
 READS = ("first", "mean", "both")
@@ -90,7 +90,7 @@ def _rows(seed: int) -> list[dict[str, Any]]:
         several = [_unseen(dense, texts, random, first + i) for i in range(AT_ONCE)]
         for size, statistics in SIZES.items():
             batches = _paragraphs.batches_as_filed(texts, size)
-            measured = _measured([of_dense, *several], batches, IN_A_ROW if size == 1 else 1)
+            measured = _measured([of_dense, *several], batches, size)
             predicted = [_predicted(tables[size], one, size) for one in [of_dense, *several]]
             for one, ms, guess in zip(several, measured[1:], predicted[1:], strict=True):
                 rows += [
@@ -130,29 +130,14 @@ def _predicted(table: Any, one: Unseen, size: int) -> dict[str, float]:
 
 
 def _measured(
-    models: Sequence[Unseen], batches: Sequence[Batch], in_a_row: int
+    models: Sequence[Unseen], batches: Sequence[Batch], size: int
 ) -> list[dict[str, float]]:
     """Times models in turns and gives the statistics over requests of each, in milliseconds."""
-    taken = np.empty((ROUNDS + 1, len(models), len(batches)))
-    for done in range(ROUNDS + 1):
-        for turn, first in enumerate(range(0, len(batches), in_a_row)):
-            for place in np.roll(np.arange(len(models)), turn + done):
-                for at in range(first, min(first + in_a_row, len(batches))):
-                    taken[done, place, at] = _ms(models[place].model, batches[at])
-    usual = np.median(taken[1:], axis=0)  # the first round only warms up
+    usual = _turns.usual_ms([each.model for each in models], batches, size)
     return [
         {"p50": float(np.median(ms)), "p95": float(np.quantile(ms, 0.95)), "mean": ms.mean()}
         for ms in usual
     ]
-
-
-def _ms(model: Any, batch: Batch) -> float:
-    import torch
-
-    with torch.inference_mode():
-        started = time.thread_time()
-        model(**batch)
-        return (time.thread_time() - started) * 1e3
 
 
 # Models

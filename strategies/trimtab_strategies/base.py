@@ -22,6 +22,10 @@ Slot = Literal["units", "tokens", "layers"]
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``; cheap, may be called for every batch."""
 
+PRICES = "prices"
+"""What units were measured to cost in time, as it stands beside the choices of a step that counts
+in it; see ``fisher/prices.py``."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -32,7 +36,8 @@ class Choice:
     with ``unless`` only where it has another. One that ``counts_rows`` is a number of training
     rows: values past the rows there are say nothing. ``before`` is what was done, without asking,
     in versions that did not have this choice. ``anchors`` are values that are worth an early trial
-    beside the default, since they cost little or tell much.
+    beside the default, since they cost little or tell much. ``timed`` are values that exist
+    only where latency is budgeted: a step with one of them is given ``PRICES`` as well.
 
     Raises:
         ValueError: if the default is not among the values or outside the range.
@@ -50,6 +55,7 @@ class Choice:
     counts_rows: bool = False
     before: Value | None = None
     anchors: tuple[Value, ...] = ()
+    timed: tuple[Value, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.values is None) == (self.low is None or self.high is None):
@@ -184,6 +190,11 @@ class Strategy(ABC):
         calibration's histogram. A strategy that can aim at a cost yields one variant for each,
         never over it; one that cannot yields a single variant. ``model`` must not be changed.
         """
+
+
+def is_timed(strategy: Strategy, choices: Mapping[str, Value]) -> bool:
+    """Tells whether a step with these choices counts in time, so that it needs ``PRICES``."""
+    return any(choices.get(choice.name) in choice.timed for choice in strategy.choices)
 
 
 def default_choices(strategy: Strategy) -> dict[str, Value]:

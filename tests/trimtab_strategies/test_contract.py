@@ -10,7 +10,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from trimtab_strategies import registry
-from trimtab_strategies.base import Choice, Strategy, Variant, active_choices, default_choices
+from trimtab_strategies.base import (
+    PRICES,
+    Choice,
+    Strategy,
+    Variant,
+    active_choices,
+    default_choices,
+    is_timed,
+)
 from trimtab_strategies.cost import EncoderShape, LengthHistogram, mean_flops
 from trimtab_strategies.elastic import TrimtabForSequenceClassification
 from trimtab_strategies.recipe import Step, from_plain, to_plain
@@ -55,9 +63,14 @@ def other_choices(strategy):
     for choice in strategy.choices:
         value = _another(choice)
         if value is not None:
-            yield active_choices(
-                strategy, {**defaults, **dict(choice.requires), choice.name: value}
-            )
+            chosen = {**defaults, **dict(choice.requires), choice.name: value}
+            yield with_prices(strategy, active_choices(strategy, chosen))
+
+
+def with_prices(strategy, choices):
+    """Adds what units cost, made up, to choices that count in time."""
+    prices = "0.05/0.02/1 0.05/0.001/1 0.01/0.001/1 0.001/0/1 16"
+    return {**choices, PRICES: prices} if is_timed(strategy, choices) else choices
 
 
 def _another(choice):

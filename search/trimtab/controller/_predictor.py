@@ -16,6 +16,7 @@ from trimtab_strategies.recipe import stable_key
 from trimtab_strategies.records import Records
 from trimtab_workers.jobs import TableJob
 from trimtab_workers.latency.predict import predict_many, share_within
+from trimtab_workers.latency.prices import prices_of
 from trimtab_workers.latency.saved import Prediction, predict_saved
 from trimtab_workers.latency.table import LatencyTable
 from trimtab_workers.latency.workload import Statistic, Workload
@@ -61,6 +62,10 @@ class Predictor:
         return share_within(
             self._table, self._shape, self._lengths, self._workload, statistic, by_parts
         )
+
+    def prices(self, statistic: Statistic) -> str:
+        """Gives what heads and filters take, as shares of what they all do in the dense model."""
+        return str(prices_of(self._table, self._shape, self._lengths, self._workload, statistic))
 
     def _of_model(
         self, key: str, knobs: Sequence[Mapping[str, Any]]

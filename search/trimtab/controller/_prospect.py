@@ -59,5 +59,6 @@ def prospect_alone(spec: Spec, survey: Survey, budget: float | None) -> Prospect
     """Works out the same for a study that has a database to itself."""
     pins = {entry.name: entry.pins for entry in spec.search.strategies}
     least = least_ratios(list(pins), survey.shape, survey.histogram)
-    space = RecipeSpace(pins, survey.n_train, out_of_reach(least, budget))
+    timed = spec.budget.latency is not None
+    space = RecipeSpace(pins, survey.n_train, out_of_reach(least, budget), timed=timed)
     return Prospect(space, least, say_left_out(least, budget))

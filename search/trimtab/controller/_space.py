@@ -38,14 +38,20 @@ class RecipeSpace:
     ``n_train`` is the number of training rows: choices counted in rows stop at the first value
     that already takes all of them, since larger ones would only repeat its work. ``left_out`` are
     combinations of strategies that it does without, such as those that cannot meet the budget.
+    ``timed`` tells whether latency is budgeted, so that steps may count in it.
     """
 
     def __init__(
-        self, pins: Pins, n_train: int, left_out: Collection[tuple[str, ...]] = ()
+        self,
+        pins: Pins,
+        n_train: int,
+        left_out: Collection[tuple[str, ...]] = (),
+        *,
+        timed: bool = False,
     ) -> None:
         self._choices = {
             name: tuple(
-                _bounded(_pinned(choice, pinned.get(choice.name)), n_train)
+                _bounded(_pinned(choice, pinned.get(choice.name), timed), n_train)
                 for choice in registry.get(name).choices
             )
             for name, pinned in pins.items()
@@ -172,9 +178,12 @@ def _needs_constraint(name: str, chosen: tuple[str, ...]) -> bool:
     return registry.get(name).aims and name != chosen[-1]
 
 
-def _pinned(choice: Choice, values: Sequence[Value] | None) -> Choice:
+def _pinned(choice: Choice, pinned: Sequence[Value] | None, timed: bool) -> Choice:
+    values = choice.values if pinned is None else pinned
     if values is None:
         return choice
+    if not timed:
+        values = [value for value in values if value not in choice.timed]
     # A row count comes as near to the recommended one as it can; of names, the first is preferred.
     instead = max(values, key=_as_number) if choice.counts_rows else values[0]
     default = choice.default if choice.default in values else instead

@@ -17,7 +17,7 @@ from trimtab.forge import (
 from trimtab.selection import Limits
 from trimtab_storage import NewArtifact, NewPoint, Reader
 from trimtab_strategies import registry
-from trimtab_strategies.base import Value
+from trimtab_strategies.base import PRICES, Value, is_timed
 from trimtab_strategies.recipe import Recipe, Step, to_plain
 from trimtab_workers.jobs import (
     LadderJob,
@@ -61,11 +61,20 @@ class Link:
 class Steps:
     """Knows of every step whether it is made, makes jobs of the missing ones and rows of results.
 
-    Reads the database and writes nothing.
+    Reads the database and writes nothing. ``prices`` are those of heads and filters, for steps that
+    count in time.
     """
 
-    def __init__(self, store: Reader, place: Place, baseline: Baseline, limits: Limits) -> None:
+    def __init__(
+        self,
+        store: Reader,
+        place: Place,
+        baseline: Baseline,
+        limits: Limits,
+        prices: str | None = None,
+    ) -> None:
         self._store, self._place, self._baseline = store, place, baseline.key
+        self._prices = prices
         self._data = baseline.survey.data_fingerprint
         self._baseline_measurement = baseline.measurement
         self._points = PointMaker(baseline.measurement, limits)
@@ -80,15 +89,22 @@ class Steps:
         """
         links: list[Link] = []
         parent, seen = self._baseline, None
-        for place, step in enumerate(recipe):
+        for place, step in enumerate(map(self._priced, recipe)):
             wanted = costs if place == len(recipe) - 1 else ()
             seen = look if trains(step) else seen
             rungs = tuple(
                 (cost, self._key(parent, step, cost, seen)) for cost in _costs(step, wanted)
             )
-            links.append(Link(parent, tuple(recipe[:place]), step, rungs, seen))
+            before = tuple(link.step for link in links)
+            links.append(Link(parent, before, step, rungs, seen))
             parent = rungs[0][1]
         return tuple(links)
+
+    def _priced(self, step: Step) -> Step:
+        strategy = registry.get(step.strategy)
+        if self._prices is None or not is_timed(strategy, step.choices_dict):
+            return step
+        return step.with_choices(**{PRICES: self._prices})
 
     def missing(self, link: Link) -> Rungs:
         """Gives the rungs of a link that were not measured yet by anyone."""

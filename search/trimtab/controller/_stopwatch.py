@@ -21,6 +21,7 @@ from trimtab.controller._timing import PointTimer, measured_of
 from trimtab.controller._to_time import (
     Prospective,
     is_settled,
+    slowness,
     worth_timing,
     would_be_delivered,
 )
@@ -33,6 +34,8 @@ LEAST_AIM = 0.1
 SHARE_OF_TIME = 0.1
 """The part of a study's time that timing may take; only what is to be delivered may take more."""
 MOST_ROUNDS_AT_THE_END = 4
+LEAST_CORRECTION, MOST_CORRECTIONS = 1.02, 2
+"""By how much models must be slower than expected for others to be made, and how often."""
 
 
 def stopwatch_of(session: Session, baseline: Baseline) -> Stopwatch | None:
@@ -60,6 +63,7 @@ class Stopwatch:
         )
         self._points: dict[int, Prospective] = {}
         self._seen_id, self._ended = 0, 0
+        self._slowness, self._corrections = 1.0, 0
 
     # What a search goes by
 
@@ -72,10 +76,27 @@ class Stopwatch:
         if limit is None:
             return flops_budget
         share = self._predictor.share_within(
-            self._wanted.statistic, limit / self.expectation.margin
+            self._wanted.statistic, limit / self.expectation.margin / self._slowness
         )
         rounded = LEAST_AIM if share is None else max(LEAST_AIM, int(share * 50) / 50)
         return rounded if flops_budget is None else min(rounded, flops_budget)
+
+    def misses(self) -> bool:
+        """Tells whether what should be within the limit was timed and is not: aim lower then.
+
+        A few times only: what is then still missed is no fault of the table's.
+        """
+        found = slowness(self._points.values(), self._limits, self.expectation)
+        if found is None or self._corrections == MOST_CORRECTIONS:
+            return False
+        if found < LEAST_CORRECTION * self._slowness:
+            return False
+        self._slowness, self._corrections = found, self._corrections + 1
+        return True
+
+    def prices(self) -> str:
+        """Gives what heads and filters take, for steps that count in time."""
+        return self._predictor.prices(self._wanted.statistic)
 
     def with_predictions(self, points: Sequence[NewPoint]) -> list[NewPoint]:
         """Gives new points the latency that is predicted for them."""

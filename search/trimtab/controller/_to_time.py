@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +89,24 @@ def would_be_delivered(points: Sequence[Prospective], limits: Limits) -> Prospec
     """Gives the best point if all took what they are expected to, or else the closest."""
     made = [point for point in points if not point.is_dense]
     return best(points, limits) or (closest(made, limits) if made else None)
+
+
+def slowness(
+    points: Iterable[Prospective], limits: Limits, expectation: Expectation
+) -> float | None:
+    """Tells how much longer those took than was expected that were expected to be within the limit.
+
+    Of those that turned out not to be; None where all were, or nothing was expected of them.
+    """
+    if limits.max_latency_ms is None:
+        return None
+    ratios = []
+    for point in points:
+        guess = (point.predicted or {}).get(expectation.statistic)
+        expected = None if guess is None else expectation.margin * guess
+        if point.is_timed and expected and expected <= limits.max_latency_ms < point.expected_ms:
+            ratios.append(point.expected_ms / expected)
+    return statistics.median(ratios) if ratios else None
 
 
 def _distance(point: Prospective, limits: Limits) -> tuple[bool, float]:

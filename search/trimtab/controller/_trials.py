@@ -54,10 +54,13 @@ class TrialLoop:
         self._store, self._lease = session.store, session.lease
         self._limits, self._executor = session.limits, session.runner.executor
         self._stopwatch = stopwatch
-        flops_budget = budget_ratio(self._limits, baseline.measurement.flops)
-        self._budget = flops_budget if stopwatch is None else stopwatch.aim(flops_budget)
+        self._flops_budget = budget_ratio(self._limits, baseline.measurement.flops)
+        self._budget = self._flops_budget
+        if stopwatch is not None:
+            self._budget = stopwatch.aim(self._flops_budget)
         expectation = None if stopwatch is None else stopwatch.expectation
-        self._steps = Steps(session.store, session.place, baseline, self._limits)
+        prices = None if stopwatch is None else stopwatch.prices()
+        self._steps = Steps(session.store, session.place, baseline, self._limits, prices)
         self._history = History(session.store, session.study.id, self._limits, expectation)
         self._cleaned_s, self._ended_then = time.monotonic(), -1
         to_try = planned(space, known)
@@ -118,6 +121,15 @@ class TrialLoop:
             self._turn()
         if not self._underway.n_busy:
             self._note_timed(self._stopwatch.take())
+            self._correct()
+
+    def _correct(self) -> None:
+        """Has the best recipes made smaller, where what was made for the budget missed it."""
+        if self._stopwatch is None or self._session.remaining_s <= 0:
+            return
+        if self._stopwatch.misses():
+            self._budget = self._stopwatch.aim(self._flops_budget)
+            self._start_extensions()
 
     def _settle(self) -> None:
         """Times what would be delivered; what still runs by now is given up for it."""

@@ -22,6 +22,7 @@ from trimtab.spec._sections import (
     Task,
     Workers,
 )
+from trimtab.spec._strategies import check_untimed
 from trimtab.spec._words import dotted, leaf
 from trimtab.spec.errors import KeyPath, SpecError, SpecErrors
 from trimtab.spec.references import Surroundings
@@ -80,7 +81,9 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _check_latency(self) -> Self:
-        if self.budget.latency is not None:
+        if self.budget.latency is None:
+            check_untimed(self.search.strategies)
+        else:
             check_workload(self.budget.latency, self.workers.device, self.task.max_length)
         return self
 

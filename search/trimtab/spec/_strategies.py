@@ -6,7 +6,7 @@ or narrow it to a list. The declarations are only read here, so a new strategy n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,6 +102,25 @@ def _parse_choices(strategy: str, choices: Any) -> dict[str, tuple[Value, ...]]:
     if faults:
         raise FieldErrors(faults)
     return {choice: pins[choice] for choice in declared if choice in pins}
+
+
+def check_untimed(entries: Sequence[StrategyEntry]) -> None:
+    """Checks that no choice is pinned to what exists only beside a latency budget.
+
+    Raises:
+        FieldError: leading to the choice from the whole spec.
+    """
+    from trimtab_strategies import registry
+
+    for index, entry in enumerate(entries):
+        for choice in registry.get(entry.name).choices:
+            pinned = entry.pins.get(choice.name, ())
+            if pinned and set(pinned) <= set(choice.timed):
+                raise FieldError(
+                    f"must not be {show(pinned[0])} alone where no latency is budgeted",
+                    "leave it out, or add `budget.latency`",
+                    at=("search", "strategies", index, entry.name, choice.name),
+                )
 
 
 def _unknown_choice(strategy: str, name: Any, declared: Mapping[str, Choice]) -> FieldError:

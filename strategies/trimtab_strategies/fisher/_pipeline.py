@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trimtab_strategies.base import Calibration, Progress, Value, Variant
+from trimtab_strategies.base import PRICES, Calibration, Progress, Value, Variant
 from trimtab_strategies.cost import (
     EncoderShape,
     LengthHistogram,
@@ -20,8 +20,9 @@ from trimtab_strategies.cost import (
 )
 from trimtab_strategies.elastic import Gates, TrimtabForSequenceClassification
 from trimtab_strategies.fisher._guard import Guard, fitted_rows, rows_at_once
+from trimtab_strategies.fisher._priced_search import search_within_time
 from trimtab_strategies.fisher._rearrange import rearrange, shrunk
-from trimtab_strategies.fisher._search import search_mask
+from trimtab_strategies.fisher._search import Bools, Floats, search_mask
 from trimtab_strategies.fisher._statistics import (
     BATCH_SIZE,
     Kind,
@@ -30,6 +31,7 @@ from trimtab_strategies.fisher._statistics import (
     importance_of,
 )
 from trimtab_strategies.fisher._tuning import Tuning, tune
+from trimtab_strategies.fisher.prices import Prices
 from trimtab_strategies.slicing import shape_of, slice_model
 
 TOKENS_AT_ONCE = 2048
@@ -121,19 +123,36 @@ def _find_gates(
     guard: Guard,
 ) -> Gates:
     shape, like = shape_of(model.config), model.head.out.weight
-    head_cost, filter_cost = unit_costs(shape, calibration.histogram)
-    mask = search_mask(
-        _flat_importance(statistics, "heads", shape) * float(choices["head_weight"]),
-        _flat_importance(statistics, "filters", shape),
-        head_cost,
-        filter_cost,
-        int(rung * total_macs(shape, calibration.histogram)),
-    )
+    weight = float(choices["head_weight"])
+    heads = [weight * one for one in _importance(statistics, "heads", shape)]
+    filters = _importance(statistics, "filters", shape)
+    if PRICES in choices:
+        prices = Prices.parse(str(choices[PRICES]))
+        some_heads, some_filters = search_within_time(heads, filters, prices, rung)
+    else:
+        some_heads, some_filters = _within_flops(heads, filters, shape, calibration, rung)
     found = Gates(
-        list(torch.split(torch.from_numpy(mask.heads).to(like), list(shape.heads))),
-        list(torch.split(torch.from_numpy(mask.filters).to(like), list(shape.filters))),
+        [torch.from_numpy(mask).to(like) for mask in some_heads],
+        [torch.from_numpy(mask).to(like) for mask in some_filters],
     )
     return _rearranged(model, found, statistics, guard) if choices["rearrange"] else found
+
+
+def _within_flops(
+    heads: Sequence[Floats],
+    filters: Sequence[Floats],
+    shape: EncoderShape,
+    calibration: Calibration,
+    rung: float,
+) -> tuple[list[Bools], list[Bools]]:
+    head_cost, filter_cost = unit_costs(shape, calibration.histogram)
+    budget = int(rung * total_macs(shape, calibration.histogram))
+    flat = np.concatenate(heads), np.concatenate(filters)
+    mask = search_mask(*flat, head_cost, filter_cost, budget)
+    return (
+        np.split(mask.heads, np.cumsum(shape.heads)[:-1]),
+        np.split(mask.filters, np.cumsum(shape.filters)[:-1]),
+    )
 
 
 def _rearranged(
@@ -170,12 +189,11 @@ def unit_costs(shape: EncoderShape, histogram: LengthHistogram) -> tuple[int, in
     return head, sum(filter_macs(shape.hidden_size, n) * count for n, count in lengths)
 
 
-def _flat_importance(
+def _importance(
     statistics: Mapping[str, torch.Tensor], kind: Kind, shape: EncoderShape
-) -> np.ndarray[Any, np.dtype[np.float64]]:
+) -> list[Floats]:
     sizes = getattr(shape, kind)
-    parts = [importance_of(statistics, kind, layer, n) for layer, n in enumerate(sizes)]
-    return torch.cat(parts).numpy()
+    return [importance_of(statistics, kind, layer, n).numpy() for layer, n in enumerate(sizes)]
 
 
 def _notes(model: TrimtabForSequenceClassification) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from trimtab_strategies.base import (
+    PRICES,
     Calibration,
     Choice,
     CostRange,
@@ -48,6 +49,16 @@ class FisherStrategy(Strategy):
             "labels), or the loss on the labels",
             values=("predictions", "labels"),
             before="labels",
+        ),
+        Choice(
+            "cost",
+            "flops",
+            "what a cost is counted in: FLOPs, or the time that parts were measured to take; a "
+            "model then keeps within the time of one that is sliced alike in all layers",
+            values=("flops", "latency"),
+            before="flops",
+            anchors=("latency",),
+            timed=("latency",),
         ),
         Choice(
             "head_weight",
@@ -126,9 +137,15 @@ class FisherStrategy(Strategy):
         ladder: Sequence[float],
         progress: Progress,
     ) -> Iterator[Variant]:
-        """Yields one sliced model for each rung of the ladder, never over its cost."""
+        """Yields one sliced model for each rung of the ladder, never over its cost.
+
+        Raises:
+            ValueError: if the cost is to be counted in time, and no prices are given.
+        """
         from trimtab_strategies.fisher._pipeline import prune
 
+        if choices.get("cost") == "latency" and PRICES not in choices:
+            raise ValueError(f"the choice cost=latency needs {PRICES!r} of heads and filters")
         if statistics is None:
             statistics = self.prepare(model, calibration, choices, progress)
         yield from prune(model, calibration, choices, statistics, ladder, progress)

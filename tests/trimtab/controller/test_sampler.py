@@ -79,7 +79,7 @@ def test_nothing_is_proposed_twice(scored: bool) -> None:
 def test_small_space_is_used_up_and_then_said_to_be() -> None:
     found = searched(0, 4, lambda recipe: None, SMALL)
     assert {tuple(step.choices_dict.values()) for (step,) in found} == {
-        (calibration, 1.0, "predictions", rearrange, "none")
+        (calibration, "flops", 1.0, "predictions", rearrange, "none")
         for calibration in (256, 512)
         for rearrange in (True, False)
     }

@@ -28,6 +28,7 @@ def test_anchor_is_the_recommended_recipe() -> None:
     recommended = {
         "calibration": 2048,
         "importance": "predictions",
+        "cost": "flops",
         "head_weight": 1.0,
         "rearrange": True,
         "tuning": "projection",
@@ -54,6 +55,18 @@ def test_pins_are_kept_by_anchor_and_draws() -> None:
     assert (anchor["calibration"], anchor["damping"]) == (1024, 0.1)
     either = RecipeSpace({"fisher": {"tuning": ("scale", "none")}}, 5000)
     assert choices_of(either.anchors())[0]["tuning"] == "scale", "the first that was named"
+
+
+def test_time_is_counted_in_only_where_it_is_budgeted() -> None:
+    def costs(space: RecipeSpace) -> set[Any]:
+        return {choices["cost"] for choices in choices_of([*space.anchors(), *drawn(space, 40)])}
+
+    assert costs(RecipeSpace({"fisher": {}}, 5000)) == {"flops"}
+    both = RecipeSpace({"fisher": {}}, 5000, timed=True)
+    assert costs(both) == {"flops", "latency"}
+    assert [choices["cost"] for choices in choices_of(both.anchors())] == ["flops", "latency"]
+    pinned = RecipeSpace({"fisher": {"cost": ("latency",)}}, 5000, timed=True)
+    assert costs(pinned) == {"latency"}
 
 
 @pytest.mark.parametrize(
@@ -109,6 +122,7 @@ def test_what_was_drawn_is_told_as_what_was_drawn() -> None:
 UNTUNED = {
     "calibration": 256,
     "importance": "labels",
+    "cost": "flops",
     "head_weight": 2.0,
     "rearrange": True,
     "tuning": "none",
@@ -123,6 +137,7 @@ UNTUNED = {
         {"head_weight": 11.0},
         {"rearrange": 1},
         {"colour": "red"},
+        {"cost": "latency"},
         {"tuning": "scale", "damping": 1e9},
         {"tuning": "projection", "ridge": 0.0, "remeasure": False},
     ],

@@ -56,6 +56,24 @@ def test_samples_and_predictions_are_kept(bench: Any, fake: Any) -> None:
     assert len(frontier) > 1 and all(p.latency["value"] for p in frontier)
 
 
+def test_models_that_are_slower_than_predicted_are_made_smaller(
+    bench: Any, fake: Any, play_timed: Any, ratio_of: Any
+) -> None:
+    def script(job: Any, nth: int) -> Any:
+        if isinstance(job, BenchJob) and job.candidates[0].key != job.baseline_key:
+            return [play_timed(job, 1.15 * ratio_of(one.key)) for one in job.candidates]
+        return None
+
+    executor = fake(script)
+    result = bench.run(executor, wanted(bench, max_drop="30 pt"))
+    rungs = {cost for job in executor.sent if isinstance(job, LadderJob) for cost, _ in job.rungs}
+    # 60 % of the time at 1.15 x (0.1 + 0.9 x cost) is a cost of 0.47, and not of the grid.
+    assert {rung for rung in rungs if 0.42 <= rung <= 0.48}, sorted(rungs)
+    assert result.choice.feasible
+    assert 0.4 < result.choice.point.flops_ratio < 0.5
+    assert bench.problems() == []
+
+
 def test_one_table_serves_all_runs(bench: Any, fake: Any) -> None:
     first, second = fake(), fake()
     bench.run(first, wanted(bench))

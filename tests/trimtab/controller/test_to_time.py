@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from trimtab.controller._expected import Expectation, is_timed, only_predicted
-from trimtab.controller._to_time import MOST_TRIES, Prospective, is_settled, worth_timing
+from trimtab.controller._to_time import (
+    MOST_TRIES,
+    Prospective,
+    is_settled,
+    slowness,
+    worth_timing,
+)
 from trimtab.selection import Limits
 
 EXPECTATION = Expectation("p95", baseline_ms=10.0)
@@ -102,3 +109,19 @@ def test_a_budget_on_flops_counts_too() -> None:
     points = [point(1, 0.004, 4.8), point(2, 0.006, 3.0)]
     both = Limits(max_drop=0.01, max_latency_ms=5.0, max_flops_ratio=0.4)
     assert ids(worth_timing(points, both, 1)) == [2]
+
+
+def test_how_much_slower_models_are_is_asked_of_those_that_should_have_been_within() -> None:
+    def timed(number: int, ms: float, predicted: float | None) -> Any:
+        guess = None if predicted is None else {"p95": predicted}
+        return replace(point(number, 0.0, ms, timed=True), predicted=guess)
+
+    within = timed(1, 4.9, 4.0)
+    assert slowness([within], LIMITS, EXPECTATION) is None
+    over_anyway, unknown, untimed = timed(2, 9.0, 6.0), timed(3, 9.0, None), point(4, 0.0, 9.0)
+    assert slowness([within, over_anyway, unknown, untimed], LIMITS, EXPECTATION) is None
+    assert slowness([within, timed(5, 6.0, 5.0)], LIMITS, EXPECTATION) == pytest.approx(1.2)
+    # With a margin of 1.3 nobody expected 4.0 to be within 5.
+    wide = replace(EXPECTATION, margin=1.3)
+    assert slowness([timed(6, 6.0, 4.0)], LIMITS, wide) is None
+    assert slowness([timed(7, 6.0, 5.0)], Limits(max_drop=0.01), EXPECTATION) is None

@@ -84,6 +84,7 @@ def test_plain_values_satisfy_the_schema(validator: Any, mapping: dict[str, Any]
 BEYOND_A_SCHEMA = (
     "budget_of_nothing",
     "choice_pointless",
+    "choice_timed_alone",
     "dataset_on_hub",
     "gpus_on_cpu",
     "inline_with_count",

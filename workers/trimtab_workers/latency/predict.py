@@ -61,7 +61,7 @@ def predict_many(
         ValueError: if records, configuration, knobs and table do not fit together.
     """
     _check(table, pricing, workload)
-    requests = _requests(records.lengths, workload)
+    requests = requests_of(records.lengths, workload)
     entering = np.column_stack([records.lengths, records.kept[:, :-1]])[requests]
     after = records.kept[requests]
     answers = []
@@ -70,7 +70,7 @@ def predict_many(
         there = last[requests][:, :, None] >= np.arange(pricing.shape.n_layers)
         rules = _rules(pricing, knobs)
         form = Form(pricing.shape.heads, pricing.shape.filters, rules, _exits(pricing, read))
-        answers.append(_statistics(times_of(table, form, entering * there, after * there)))
+        answers.append(statistics_of(times_of(table, form, entering * there, after * there)))
     return answers
 
 
@@ -98,11 +98,11 @@ def share_within(
         A share from 0 to 1; None where not even a model with nothing left stays within.
     """
     known = np.asarray(lengths, dtype=np.int64)
-    requests = known[_requests(known, workload)]
+    requests = known[requests_of(known, workload)]
 
     def fits(share: float) -> bool:
         heads, filters = ([share * n for n in widths] for widths in (shape.heads, shape.filters))
-        return _statistics(request_ms(table, heads, filters, requests))[statistic] <= limit_ms
+        return statistics_of(request_ms(table, heads, filters, requests))[statistic] <= limit_ms
 
     if not fits(0.0):
         return None
@@ -118,8 +118,8 @@ def share_within(
 # Requests
 
 
-def _requests(lengths: Ints, workload: Workload) -> Ints:
-    """Draws the rows [Q, B] of requests, the same ones each time."""
+def requests_of(lengths: Ints, workload: Workload) -> Ints:
+    """Draws the rows [Q, B] of requests among texts with ``lengths``, the same ones each time."""
     random, size = np.random.default_rng(workload.seed), workload.batch_size
     n_requests = max(FEWEST_REQUESTS, -(-len(lengths) // size))
     if workload.lengths is None:
@@ -144,7 +144,8 @@ def _nearest(lengths: Ints, wanted: Ints, random: np.random.Generator) -> Ints:
     return np.asarray(order[random.integers(first, behind)])
 
 
-def _statistics(times: Floats) -> dict[str, float]:
+def statistics_of(times: Floats) -> dict[str, float]:
+    """Gives ``p50``, ``p95`` and ``mean`` of the times of requests."""
     found = {name: float(np.quantile(times, share)) for name, share in QUANTILES.items()}
     return {**found, "mean": float(times.mean())}
 
