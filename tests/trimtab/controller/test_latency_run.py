@@ -14,12 +14,14 @@ from trimtab.cli._show import delivered_plain
 from trimtab.controller import _reference, _stopwatch, _timing
 from trimtab.emission import _latency
 from trimtab.study import Study
-from trimtab_storage import Reader, check_invariants
+from trimtab_storage import Reader, Store, check_invariants
+from trimtab_strategies.fisher.prices import Prices
+from trimtab_workers.latency.prices import BLOCK
 
 pytestmark = pytest.mark.slow
 
 STRATEGIES = """
-    - fisher: {calibration: 256}
+    - fisher: {calibration: 256, cost: latency}
     - early_exit: {rows: 1024, epochs: 5, lr: 0.005}
 """
 ANY_TIME = "latency: {mean: 20 s, threads: 1, batch_size: 2}"
@@ -96,3 +98,17 @@ def test_emitting_later_is_timed_too(study: Study, tmp_path: Path) -> None:
     assert said is not None and said["max_ms"] == 20_000 and said["value"] > 0
     known = json.loads((tmp_path / "out" / "trimtab.json").read_text())["delivered_latency"]
     assert known["statistic"] == "mean" and known["value"] > 0
+
+
+def test_what_counts_in_time_says_what_units_cost_and_is_made_again_from_that(
+    study: Study, tmp_path: Path
+) -> None:
+    steps = [step["choices"] for p in study.points() for step in p.recipe[:1]]
+    timed = [choices for choices in steps if choices.get("cost") == "latency"]
+    assert timed
+    (prices,) = {choices["prices"] for choices in timed}
+    assert Prices.parse(prices).block == BLOCK
+    best = study.emit(tmp_path / "before").point
+    with Store.open(study.db) as store:
+        store.drop_files(store.artifact_files("a test"), best.artifact_key)
+    assert study.emit(tmp_path / "after").point == best, "made again, and found to be the same"
