@@ -187,7 +187,8 @@ class Strategy(ABC):
         """Yields compressed copies of ``model``; called by a worker, once per recipe.
 
         ``ladder`` holds the costs wanted, as fractions of ``model``'s own mean FLOPs on the
-        calibration's histogram. A strategy that can aim at a cost yields one variant for each,
+        calibration's histogram; where the choices count in time, that of a model sliced evenly to
+        such a fraction is meant. A strategy that can aim at a cost yields one variant for each,
         never over it; one that cannot yields a single variant. ``model`` must not be changed.
         """
 

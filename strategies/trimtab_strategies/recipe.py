@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab_strategies.base import Value, default_choices
+from trimtab_strategies.base import PRICES, Value, default_choices
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def describe(plain: Sequence[Mapping[str, Any]], knobs: Mapping[str, Any] | None
     """Writes a plain recipe on one line, for tables: ``fisher(calibration=512, …)``.
 
     Of several steps only what is not as recommended is shown: ``fisher(constraint=0.6) + ltp``.
-    The knobs follow: ``… at tau=0.3``.
+    Measured prices are left out. The knobs follow: ``… at tau=0.3``.
     """
     if not plain:
         return "dense"
@@ -68,7 +68,7 @@ def describe(plain: Sequence[Mapping[str, Any]], knobs: Mapping[str, Any] | None
 
 
 def _shown(step: Mapping[str, Any], *, in_full: bool) -> str:
-    choices = step["choices"]
+    choices = {name: value for name, value in step["choices"].items() if name != PRICES}
     if not in_full:
         from trimtab_strategies import registry
 

@@ -71,3 +71,10 @@ def test_declarations_are_free_of_torch():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
+
+
+def test_measured_prices_are_not_told_on_a_line():
+    step = {"strategy": "fisher", "choices": {"cost": "latency", "prices": "1/1/1", "ridge": 0.5}}
+    assert describe([step]) == "fisher(cost=latency, ridge=0.5)"
+    ltp = {"strategy": "ltp", "choices": {}}
+    assert "prices" not in describe([step, ltp])
