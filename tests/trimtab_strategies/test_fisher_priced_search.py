@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 
 from trimtab_strategies.cost import EncoderShape
-from trimtab_strategies.fisher._priced_search import most_within, search_within_time
+from trimtab_strategies.fisher._priced_search import PricedSearch, most_within
 from trimtab_strategies.fisher.prices import Piecewise, Prices
 
 EVEN = Prices(
     Piecewise(1.0, 1.0, 1), Piecewise(1.0, 1.0, 1), Piecewise(1.0, 1.0, 1), Piecewise(1, 1, 1), 1
 )
+
+
+def search_within_time(heads, filters, prices, share):
+    """The masks of most importance within the time of an evenly sliced model."""
+    search = PricedSearch(heads, filters, prices)
+    return search.best(prices.evenly(search.shape, share))
 
 
 @pytest.fixture
@@ -27,12 +33,13 @@ def rising(rng, n_units, high):
     return np.concatenate([[0.0], np.cumsum(rng.integers(0, high, n_units))]).astype(float)
 
 
-def best_of_all(gains, costs, limit):
-    """The most that any choice of counts within the limit is worth."""
-    every = itertools.product(*(range(len(gain)) for gain in gains))
+def best_of_all(gains, costs, limit, least):
+    """The most that any choice of counts within the limit is worth; None if there is none."""
+    every = itertools.product(*(range(min(least, len(g) - 1), len(g)) for g in gains))
     worth = ((sum(c[n] for c, n in zip(costs, counts, strict=True)), counts) for counts in every)
     fits = [counts for cost, counts in worth if cost <= limit]
-    return max(sum(g[n] for g, n in zip(gains, counts, strict=True)) for counts in fits)
+    worths = (sum(g[n] for g, n in zip(gains, counts, strict=True)) for counts in fits)
+    return max(worths, default=None)
 
 
 def test_no_choice_within_the_limit_is_worth_more(rng):
@@ -41,10 +48,15 @@ def test_no_choice_within_the_limit_is_worth_more(rng):
         gains = [rising(rng, n, 9) for n in sizes]
         costs = [rising(rng, n, 5) for n in sizes]
         limit = float(rng.choice([0, 4, 8, 16, 32]))  # whole numbers of steps, so that it is exact
-        counts = most_within(gains, costs, limit)
-        assert sum(c[n] for c, n in zip(costs, counts, strict=True)) <= limit
-        worth = sum(g[n] for g, n in zip(gains, counts, strict=True))
-        assert worth == best_of_all(gains, costs, limit)
+        for least in (0, 1):
+            counts = most_within(gains, costs, limit, least)
+            best = best_of_all(gains, costs, limit, least)
+            if counts is None:
+                assert best is None
+                continue
+            assert sum(c[n] for c, n in zip(costs, counts, strict=True)) <= limit
+            assert sum(g[n] for g, n in zip(gains, counts, strict=True)) == best
+            assert min(n - min(least, len(g) - 1) for n, g in zip(counts, gains, strict=True)) >= 0
 
 
 def test_a_mask_is_never_over_the_time_and_more_time_keeps_no_less(rng):
@@ -93,6 +105,29 @@ def test_a_last_layer_that_is_free_keeps_everything():
     heads, filters = search_within_time(importance, importance, prices, 0.3)
     assert heads[1].all() and filters[1].all()
     assert not (heads[0].all() and filters[0].all())
+
+
+def test_all_candidates_are_within_the_time_and_one_of_them_is_chosen_by_flops():
+    heads = [np.array([9.0, 8.0, 7.0]), np.array([1.0, 1.0, 1.0])]
+    filters = [np.arange(8.0), np.arange(8.0) / 100]
+    search = PricedSearch(heads, filters, Prices(*[Piecewise(1.0, 0.5, 1)] * 4, block=2))
+    asked = []
+
+    def by_flops(share):
+        """As many units of each part as the share says, as if all were alike."""
+        asked.append(share)
+        return tuple(
+            [np.arange(len(one)) < int(share * len(one)) for one in kind]
+            for kind in (heads, filters)
+        )
+
+    limit = search.prices.evenly(search.shape, 0.6)
+    free, whole, flops = search.candidates(0.6, by_flops)
+    assert all(search.time_of(masks) <= limit + 1e-9 for masks in (free, whole, flops))
+    assert all(mask.any() for kind in whole for mask in kind)
+    assert asked and any(np.array_equal(flops[0][0], by_flops(s)[0][0]) for s in list(asked))
+    # In no time, not even one unit of each part can be kept: that candidate is left out.
+    assert len(search.candidates(0.0, by_flops)) == 2
 
 
 def test_what_cannot_be_is_refused():

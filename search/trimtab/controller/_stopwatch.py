@@ -34,8 +34,6 @@ LEAST_AIM = 0.1
 SHARE_OF_TIME = 0.1
 """The part of a study's time that timing may take; only what is to be delivered may take more."""
 MOST_ROUNDS_AT_THE_END = 4
-LEAST_CORRECTION, MOST_CORRECTIONS = 1.02, 2
-"""By how much models must be slower than expected for others to be made, and how often."""
 
 
 def stopwatch_of(session: Session, baseline: Baseline) -> Stopwatch | None:
@@ -63,36 +61,25 @@ class Stopwatch:
         )
         self._points: dict[int, Prospective] = {}
         self._seen_id, self._ended = 0, 0
-        self._slowness, self._corrections = 1.0, 0
 
     # What a search goes by
 
     def aim(self, flops_budget: float | None) -> float | None:
         """Gives the share of the FLOPs to make models at: within both budgets, as it is expected.
 
+        Where models that should be within the limit were timed and are not, it is less by as much.
         Round, so that the same models serve again when the table says a little more or less.
         """
         limit = self._limits.max_latency_ms
         if limit is None:
             return flops_budget
+        self._read()
+        slower = slowness(self._points.values(), self._limits, self.expectation)
         share = self._predictor.share_within(
-            self._wanted.statistic, limit / self.expectation.margin / self._slowness
+            self._wanted.statistic, limit / self.expectation.margin / slower
         )
         rounded = LEAST_AIM if share is None else max(LEAST_AIM, int(share * 50) / 50)
         return rounded if flops_budget is None else min(rounded, flops_budget)
-
-    def misses(self) -> bool:
-        """Tells whether what should be within the limit was timed and is not: aim lower then.
-
-        A few times only: what is then still missed is no fault of the table's.
-        """
-        found = slowness(self._points.values(), self._limits, self.expectation)
-        if found is None or self._corrections == MOST_CORRECTIONS:
-            return False
-        if found < LEAST_CORRECTION * self._slowness:
-            return False
-        self._slowness, self._corrections = found, self._corrections + 1
-        return True
 
     def prices(self) -> str:
         """Gives what heads and filters take, for steps that count in time."""

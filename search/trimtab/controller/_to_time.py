@@ -16,6 +16,9 @@ from trimtab_storage import PointRow
 MOST_TRIES = 3
 """How often a point is timed again whose latency was not stable."""
 
+WELL_USED = 0.92
+"""The part of the limit from which on there is little left to gain."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prospective:
@@ -91,22 +94,22 @@ def would_be_delivered(points: Sequence[Prospective], limits: Limits) -> Prospec
     return best(points, limits) or (closest(made, limits) if made else None)
 
 
-def slowness(
-    points: Iterable[Prospective], limits: Limits, expectation: Expectation
-) -> float | None:
-    """Tells how much longer those took than was expected that were expected to be within the limit.
+def slowness(points: Iterable[Prospective], limits: Limits, expectation: Expectation) -> float:
+    """Tells how much longer models take than was expected, where that is why the limit is missed.
 
-    Of those that turned out not to be; None where all were, or nothing was expected of them.
+    It is that of models that were expected to be within the limit and are not; 1 where there are
+    none, and where another model makes use of what the limit allows.
     """
-    if limits.max_latency_ms is None:
-        return None
-    ratios = []
-    for point in points:
-        guess = (point.predicted or {}).get(expectation.statistic)
-        expected = None if guess is None else expectation.margin * guess
-        if point.is_timed and expected and expected <= limits.max_latency_ms < point.expected_ms:
+    limit, ratios = limits.max_latency_ms, []
+    if limit is None:
+        return 1.0
+    for point in (point for point in points if point.is_timed):
+        expected = expectation.ms({PREDICTED: point.predicted}, point.flops_ratio)
+        if WELL_USED * limit <= point.expected_ms <= limit:
+            return 1.0
+        if expected <= limit < point.expected_ms:
             ratios.append(point.expected_ms / expected)
-    return statistics.median(ratios) if ratios else None
+    return statistics.median(ratios) if ratios else 1.0
 
 
 def _distance(point: Prospective, limits: Limits) -> tuple[bool, float]:

@@ -37,6 +37,9 @@ CLEAN_EVERY_S = 1.0
 N_EXTENDED = 2
 """How many of the best recipes get a rung of their own for a budget that came later."""
 
+MOST_CORRECTIONS = 2
+"""How often a run aims lower: what is then still missed is no fault of what it went by."""
+
 
 class TrialLoop:
     """Runs trials until there are enough, the time is up, or nothing new can be proposed."""
@@ -55,7 +58,7 @@ class TrialLoop:
         self._limits, self._executor = session.limits, session.runner.executor
         self._stopwatch = stopwatch
         self._flops_budget = budget_ratio(self._limits, baseline.measurement.flops)
-        self._budget = self._flops_budget
+        self._budget, self._corrected = self._flops_budget, list[float | None]()
         if stopwatch is not None:
             self._budget = stopwatch.aim(self._flops_budget)
         expectation = None if stopwatch is None else stopwatch.expectation
@@ -77,25 +80,30 @@ class TrialLoop:
         try:
             self._session.refresh_best()
             self._looks.prepare()
-            self._start_extensions()
-            while True:
-                self._time_points()
-                has_more = self._fill()
-                if self._session.remaining_s <= 0:
-                    self._wind_down()
-                    break
-                if not self._underway.runs and not has_more:
-                    if self._rule.line is not None:
-                        self._session.reporter.note(self._rule.line)
-                    break
-                if not self._underway.n_busy:
-                    self._underway.resume()
-                self._turn(0.0 if has_more else POLL_S)
-            self._settle()
+            self._start_extensions(self._budget)
+            self._search()
+            while self._settle():
+                self._search()
             self._clean_up()
             self._session.show()
         finally:
             self._underway.cancel()
+
+    def _search(self) -> None:
+        """Starts trials and takes results until there is no more to start, or no more time."""
+        while True:
+            self._time_points()
+            has_more = self._fill()
+            if self._session.remaining_s <= 0:
+                self._wind_down()
+                return
+            if not self._underway.runs and not has_more:
+                break
+            if not self._underway.n_busy:
+                self._underway.resume()
+            self._turn(0.0 if has_more else POLL_S)
+        if self._rule.line is not None:
+            self._session.reporter.note(self._rule.line)
 
     def _turn(self, wait_s: float = POLL_S) -> None:
         self._session.tick()  # first, because an inline executor works inside `wait`
@@ -127,15 +135,24 @@ class TrialLoop:
         """Has the best recipes made smaller, where what was made for the budget missed it."""
         if self._stopwatch is None or self._session.remaining_s <= 0:
             return
-        if self._stopwatch.misses():
-            self._budget = self._stopwatch.aim(self._flops_budget)
-            self._start_extensions()
+        aim = self._stopwatch.aim(self._flops_budget)
+        is_lower = aim is not None and self._budget is not None and aim < self._budget
+        if is_lower and aim not in self._corrected and len(self._corrected) < MOST_CORRECTIONS:
+            self._corrected.append(aim)
+        if self._corrected:
+            self._start_extensions(self._corrected[-1])
 
-    def _settle(self) -> None:
-        """Times what would be delivered; what still runs by now is given up for it."""
-        if self._stopwatch is not None:
-            self._underway.cancel()
-            self._note_timed(self._stopwatch.settle())
+    def _settle(self) -> bool:
+        """Times what would be delivered; what still runs by now is given up for it.
+
+        Tells whether there is more to make, as what was made for the budget missed it.
+        """
+        if self._stopwatch is None:
+            return False
+        self._underway.cancel()
+        self._note_timed(self._stopwatch.settle())
+        self._correct()
+        return bool(self._underway.runs) and self._session.remaining_s > 0
 
     def _note_timed(self, points: Sequence[PointRow]) -> None:
         self._history.note_timed(points)
@@ -224,9 +241,9 @@ class TrialLoop:
             self._rule.is_over(made, self._session.points())
         return self._rule.line is not None
 
-    def _start_extensions(self) -> None:
-        """Gives the best recipes so far a rung that spends exactly this run's budget."""
-        rung = budget_rung(self._budget)
+    def _start_extensions(self, budget: float | None) -> None:
+        """Gives the best recipes so far a rung that spends exactly a budget."""
+        rung = budget_rung(budget)
         if rung is None:
             return
         complete = self._store.trials(self._session.study.id, TrialState.COMPLETE)

@@ -20,9 +20,9 @@ from trimtab_strategies.cost import (
 )
 from trimtab_strategies.elastic import Gates, TrimtabForSequenceClassification
 from trimtab_strategies.fisher._guard import Guard, fitted_rows, rows_at_once
-from trimtab_strategies.fisher._priced_search import search_within_time
+from trimtab_strategies.fisher._priced_search import Masks, PricedSearch
 from trimtab_strategies.fisher._rearrange import rearrange, shrunk
-from trimtab_strategies.fisher._search import Bools, Floats, search_mask
+from trimtab_strategies.fisher._search import Floats, search_mask
 from trimtab_strategies.fisher._statistics import (
     BATCH_SIZE,
     Kind,
@@ -126,16 +126,29 @@ def _find_gates(
     weight = float(choices["head_weight"])
     heads = [weight * one for one in _importance(statistics, "heads", shape)]
     filters = _importance(statistics, "filters", shape)
+
+    def by_flops(share: float) -> Masks:
+        return _within_flops(heads, filters, shape, calibration, share)
+
+    masks = [by_flops(rung)]
     if PRICES in choices:
-        prices = Prices.parse(str(choices[PRICES]))
-        some_heads, some_filters = search_within_time(heads, filters, prices, rung)
-    else:
-        some_heads, some_filters = _within_flops(heads, filters, shape, calibration, rung)
-    found = Gates(
-        [torch.from_numpy(mask).to(like) for mask in some_heads],
-        [torch.from_numpy(mask).to(like) for mask in some_filters],
-    )
+        search = PricedSearch(heads, filters, Prices.parse(str(choices[PRICES])))
+        masks = search.candidates(rung, by_flops)
+    found = _least_harmful(model, [_gates(one, like) for one in masks], guard)
     return _rearranged(model, found, statistics, guard) if choices["rearrange"] else found
+
+
+def _gates(masks: Masks, like: torch.Tensor) -> Gates:
+    heads, filters = ([torch.from_numpy(mask).to(like) for mask in kind] for kind in masks)
+    return Gates(heads, filters)
+
+
+def _least_harmful(
+    model: TrimtabForSequenceClassification, every: Sequence[Gates], guard: Guard
+) -> Gates:
+    if len(every) == 1:
+        return every[0]
+    return min(every, key=lambda gates: guard.loss(slice_model(model, gates)))
 
 
 def _within_flops(
@@ -144,7 +157,7 @@ def _within_flops(
     shape: EncoderShape,
     calibration: Calibration,
     rung: float,
-) -> tuple[list[Bools], list[Bools]]:
+) -> Masks:
     head_cost, filter_cost = unit_costs(shape, calibration.histogram)
     budget = int(rung * total_macs(shape, calibration.histogram))
     flat = np.concatenate(heads), np.concatenate(filters)

@@ -10,7 +10,8 @@ Legend:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,47 +20,90 @@ from trimtab_strategies.cost import EncoderShape
 from trimtab_strategies.fisher._search import Bools
 from trimtab_strategies.fisher.prices import Floats, Prices
 
+BISECTIONS = 12
 STEPS = 8192
 """Into how many equal steps the budget is divided; each part's price is rounded up to whole ones,
 so that of a 12-layer model 0.3 % of the budget may stay unspent, and none is overspent."""
 
 
-def search_within_time(
-    heads: Sequence[Floats], filters: Sequence[Floats], prices: Prices, share: float
-) -> tuple[list[Bools], list[Bools]]:
-    """Finds the masks that keep the most importance in the time of an evenly sliced model.
-
-    Args:
-        heads: importance of each layer's heads.
-        filters: the same of its filters.
-        prices: what they take.
-        share: the time to keep within is that of a model whose parts all keep this share.
-
-    Returns:
-        Which heads and filters of each layer stay; never over the time by the prices.
-    """
-    shape = EncoderShape(1, 1, tuple(map(len, heads)), tuple(map(len, filters)))
-    of_heads, of_blocks = prices.by_layer(shape.n_layers)
-    gains = [_gains(one, 1) for one in heads] + [_gains(one, prices.block) for one in filters]
-    costs = [
-        fit.of(np.arange(len(gain)))
-        for fit, gain in zip([*of_heads, *of_blocks], gains, strict=True)
-    ]
-    counts = most_within(gains, costs, prices.evenly(shape, share))
-    n = shape.n_layers
-    return (
-        [_first(one, count) for one, count in zip(heads, counts[:n], strict=True)],
-        [_first(f, count * prices.block) for f, count in zip(filters, counts[n:], strict=True)],
-    )
+Masks = tuple[list[Bools], list[Bools]]
+"""Which heads and filters of each layer stay."""
 
 
-def most_within(gains: Sequence[Floats], costs: Sequence[Floats], limit: float) -> list[int]:
+@dataclass(frozen=True)
+class PricedSearch:
+    """The importance of each layer's heads and filters, and what they take."""
+
+    heads: Sequence[Floats]
+    filters: Sequence[Floats]
+    prices: Prices
+
+    @property
+    def shape(self) -> EncoderShape:
+        """The widths that there are to choose from."""
+        return EncoderShape(1, 1, tuple(map(len, self.heads)), tuple(map(len, self.filters)))
+
+    def candidates(self, share: float, by_flops: Callable[[float], Masks]) -> list[Masks]:
+        """Gives masks that take no longer than a model whose parts all keep a share.
+
+        What units are worth together is not what they are worth apart, so that the mask of most
+        importance need not be the best one, most of all where it leaves nothing of a part. So
+        there are up to three: that mask; the same if every part keeps a unit; and the largest of
+        those that are chosen by FLOPs that is within the time.
+        """
+        limit = self.prices.evenly(self.shape, share)
+        found = [self.best(limit), self.best(limit, least=1), self._largest(by_flops, limit)]
+        return [masks for masks in found if masks is not None]
+
+    def best(self, limit: float, least: int = 0) -> Masks | None:
+        """Finds the masks of most importance within a time; None where ``least`` is too much."""
+        gains = [_gains(one, 1) for one in self.heads]
+        gains += [_gains(one, self.prices.block) for one in self.filters]
+        of_heads, of_blocks = self.prices.by_layer(self.shape.n_layers)
+        fits = [*of_heads, *of_blocks]
+        costs = [fit.of(np.arange(len(gain))) for fit, gain in zip(fits, gains, strict=True)]
+        counts = most_within(gains, costs, limit, least)
+        if counts is None:
+            return None
+        n, block = self.shape.n_layers, self.prices.block
+        return (
+            [_first(one, count) for one, count in zip(self.heads, counts[:n], strict=True)],
+            [_first(f, count * block) for f, count in zip(self.filters, counts[n:], strict=True)],
+        )
+
+    def time_of(self, masks: Masks) -> float:
+        """Gives what a mask takes; blocks that are not whole cost their part."""
+        heads, filters = ([int(mask.sum()) for mask in kind] for kind in masks)
+        blocks = [count / self.prices.block for count in filters]
+        return float(sum(map(sum, self.prices.of(self.shape, heads, blocks))))
+
+    def _largest(self, masks_at: Callable[[float], Masks], limit: float) -> Masks:
+        """Gives the mask of the largest share that is within a time; there is one of nothing."""
+        within, beyond = masks_at(0.0), 1.0
+        low = 0.0
+        for _ in range(BISECTIONS):
+            middle = (low + beyond) / 2
+            masks = masks_at(middle)
+            if self.time_of(masks) <= limit:
+                within, low = masks, middle
+            else:
+                beyond = middle
+        return within
+
+
+def most_within(
+    gains: Sequence[Floats], costs: Sequence[Floats], limit: float, least: int = 0
+) -> list[int] | None:
     """Chooses how much to keep of every part: the most gain whose cost is within the limit.
 
     Args:
         gains: for each part, [K_p + 1], what 0, 1, 2 ... of its units are worth.
         costs: the same for what they cost; none costs nothing.
         limit: what all may cost together.
+        least: how many units every part must keep, as far as it has so many.
+
+    Returns:
+        How many units of each part; None where ``least`` of all cost more than the limit.
 
     Raises:
         ValueError: if a gain or cost is negative or not finite, or the limit is negative.
@@ -74,20 +118,23 @@ def most_within(gains: Sequence[Floats], costs: Sequence[Floats], limit: float) 
     steps = [np.ceil(cost / step * (1 - 1e-12)).astype(np.int64) for cost in costs]
     best, taken = np.zeros(STEPS + 1 if limit else 1), []
     for gain, price in zip(gains, steps, strict=True):
-        best, choice = _with_part(best, gain, price)
+        best, choice = _with_part(best, gain, price, min(least, len(gain) - 1))
         taken.append(choice)
+    if not np.isfinite(best[-1]):
+        return None
     return _traced(taken, steps, int(np.argmax(best)))
 
 
 def _with_part(
-    best: Floats, gain: Floats, price: NDArray[np.int64]
+    best: Floats, gain: Floats, price: NDArray[np.int64], least: int
 ) -> tuple[Floats, NDArray[np.int64]]:
     """Adds a part: the best of any of its choices, at every number of steps spent."""
     found, choice = np.full(len(best), -np.inf), np.zeros(len(best), dtype=np.int64)
-    for count, (worth, cost) in enumerate(zip(gain, price, strict=True)):
+    for count in range(least, len(gain)):
+        cost = int(price[count])
         if cost >= len(best):
             continue
-        reached = best[: len(best) - cost] + worth
+        reached = best[: len(best) - cost] + gain[count]
         better = reached > found[cost:]
         found[cost:][better] = reached[better]
         choice[cost:][better] = count
