@@ -34,10 +34,10 @@ class Candidate:
 class BenchJob:
     """Times candidates against the baseline; nothing else of ours may run on the node meanwhile.
 
-    Other runs take turns with it. A candidate that is the baseline itself is timed as a second copy
-    of it: what it seems to gain or lose is what the measurement is worth. ``reference_p50_ms`` is the baseline's median when
-    the study began, at whose speed latencies are then stated; ``is_relative`` says that the ratio
-    to the baseline is what is asked for.
+    Other runs on the host take turns with it. A candidate that is the baseline itself is timed as a
+    second copy of it: what it seems to gain or lose is what the measurement is worth.
+    ``reference_p50_ms`` is the baseline's median when the study began, at whose speed latencies are
+    then stated; ``is_relative`` says that the ratio to the baseline is what is asked for.
     """
 
     place: Place
