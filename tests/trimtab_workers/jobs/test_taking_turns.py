@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,10 +51,8 @@ def test_a_job_holds_the_turn_while_it_times(
     module: Any,
     timing: str,
     jobs: dict[str, Any],
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     free: list[bool] = []
     monkeypatch.setattr(module, timing, lambda *_: free.append(is_free()) or Plain())
     report: Callable[..., None] = lambda *_: free.append(is_free())  # noqa: E731
