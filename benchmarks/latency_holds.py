@@ -31,6 +31,7 @@ from typing import Any
 
 import _small_encoders
 import _timed_again
+from _random_budgets import Drawn, budget_of, draw
 from _small_encoders import Shape
 
 N_STUDIES, N_NOISY = 20, 6
@@ -49,9 +50,9 @@ BENCHMARKS = [
     },
 ]
 BASELINE = "the delivered checkpoint timed again by another process"
-SHAPES = (Shape(4, 128), Shape(3, 192), Shape(4, 192))
-STATISTICS, BATCH_SIZES, SHARES = ("p50", "p95", "mean", "throughput"), (1, 8), (0.4, 0.9)
 N_TRAIN, N_DEV = 512, 600
+TIME, NOISY_TIME = "2 min", "30 s"
+"""Beside the neighbour what is unstable is timed again and again, for as long as there is time."""
 N_AGAIN, AGAIN_S = {1: 160, 8: 48}, 5.0
 """Requests that are timed again, by their size, and the seconds for it if those are enough."""
 BUSY = """
@@ -66,22 +67,6 @@ for _ in range(int(sys.argv[1])):
 sys.stdin.read()
 """
 """Ends with whoever started it, however that ends."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A study to run: its encoder and its budget; ``share`` is of the dense model's time."""
-
-    shape: Shape
-    statistic: str
-    is_relative: bool
-    batch_size: int
-    share: float
-
-    @property
-    def of(self) -> str:
-        """What of many requests is limited."""
-        return "mean" if self.statistic == "throughput" else self.statistic
 
 
 @dataclass(frozen=True)
@@ -139,41 +124,6 @@ def run(seed: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def draw(count: int, seed: int) -> list[Drawn]:
-    """Draws studies at random."""
-    import numpy as np
-
-    random = np.random.default_rng(seed)
-
-    def one_of(choices: Any) -> Any:
-        return choices[int(random.integers(len(choices)))]
-
-    return [
-        Drawn(
-            one_of(SHAPES),
-            one_of(STATISTICS),
-            one_of((True, False)),
-            one_of(BATCH_SIZES),
-            round(float(random.uniform(*SHARES)), 2),
-        )
-        for _ in range(count)
-    ]
-
-
-def budget_of(drawn: Drawn, dense_ms: float | None) -> tuple[str, float]:
-    """Writes the bound as a spec has it, and gives its limit: in ms, or as a ratio of times."""
-    if drawn.statistic == "throughput":
-        if dense_ms is None:
-            percent = round(100 / drawn.share)
-            return f"{percent}%", 100 / percent
-        rate = float(f"{1000 * drawn.batch_size / (drawn.share * dense_ms):.4g}")
-        return f"{rate}/s", 1000 * drawn.batch_size / rate
-    if dense_ms is None:
-        return f"{100 * drawn.share:.0f}%", drawn.share
-    limit_ms = float(f"{drawn.share * dense_ms:.3g}")
-    return f"{limit_ms} ms", limit_ms
-
-
 def outcome_of(said: str, is_confirmed: bool) -> str:
     """Names what a study said, and whether that was so; only a promise can be false."""
     if said != "met":
@@ -188,7 +138,8 @@ def _studied(ground: Ground, drawn: Drawn, name: str, is_noisy: bool) -> dict[st
     bound, limit = budget_of(drawn, in_ms)
     folder, started = ground.folder / name, time.monotonic()
     with neighbour() if is_noisy else nullcontext():
-        told = _run(folder, source, drawn, bound, ground.seed)
+        spec = _spec(folder, source, drawn, bound, NOISY_TIME if is_noisy else TIME, ground.seed)
+        told = _run(folder, spec)
     study_s = time.monotonic() - started
     found = ground.again(drawn, folder / "checkpoint", dense if drawn.is_relative else None)
     is_confirmed = found["low"] <= limit
@@ -209,17 +160,10 @@ def _studied(ground: Ground, drawn: Drawn, name: str, is_noisy: bool) -> dict[st
     return row
 
 
-def _run(folder: Path, source: Path, drawn: Drawn, bound: str, seed: int) -> dict[str, Any]:
-    """Runs the study and gives what it said of its checkpoint and of what timing took."""
+def _run(folder: Path, spec: Any) -> dict[str, Any]:
+    """Runs a study and gives what it said of its checkpoint and of what timing took."""
     from trimtab.running import run_to_result
-    from trimtab.spec import Spec
 
-    folder.mkdir()
-    for number, (name, count) in enumerate((("train", N_TRAIN), ("dev", N_DEV))):
-        rows = _small_encoders.rows(count, seed + 1 + number)
-        _small_encoders.write_rows(folder / f"{name}.tsv", rows)
-    budget = {drawn.statistic: bound, "batch_size": drawn.batch_size, "threads": 1}
-    spec = Spec.from_mapping(_mapping(folder, source, budget, seed), folder=folder)
     result = run_to_result(spec, db=f"sqlite:///{folder}/trimtab.db")
     delivered, timing = result.emission.latency, result.timing
     assert delivered is not None and timing is not None, "a study with a latency budget times"
@@ -239,29 +183,28 @@ def said_of(is_feasible: bool, holds: bool | None) -> str:
     return "met" if is_feasible and holds else "not met"
 
 
-def _mapping(folder: Path, source: Path, budget: Any, seed: int) -> dict[str, Any]:
-    return {
+def _spec(folder: Path, source: Path, drawn: Drawn, bound: str, limit: str, seed: int) -> Any:
+    """Makes the spec of a study in a folder of its own, and the rows that it reads."""
+    from trimtab.spec import Spec
+
+    folder.mkdir()
+    for number, (name, count) in enumerate((("train", N_TRAIN), ("dev", N_DEV))):
+        rows = _small_encoders.rows(count, seed + 1 + number)
+        _small_encoders.write_rows(folder / f"{name}.tsv", rows)
+    budget = {drawn.statistic: bound, "batch_size": drawn.batch_size, "threads": 1}
+    columns = {"text": ["text"], "label": "label", "max_length": _small_encoders.MAX_LENGTH}
+    strategies = [{"fisher": {"calibration": [256]}}, {"early_exit": {"rows": 1024}}]
+    mapping = {
         "name": folder.name,
         "model": str(source),
-        "task": {
-            "train": "train.tsv",
-            "validation": "dev.tsv",
-            "text": ["text"],
-            "label": "label",
-            "metric": "accuracy",
-            "max_length": _small_encoders.MAX_LENGTH,
-        },
+        "task": {"train": "train.tsv", "validation": "dev.tsv", "metric": "accuracy", **columns},
         "budget": {"latency": budget},
         "max_drop": "90 pt",  # how good the models are is not asked here
-        "search": {
-            "strategies": [{"fisher": {"calibration": [256]}}, {"early_exit": {"rows": 1024}}],
-            "trials": 2,
-            "time": "5 min",
-            "seed": seed,
-        },
+        "search": {"strategies": strategies, "trials": 2, "time": limit, "seed": seed},
         "workers": {"executor": "inline", "device": "cpu"},
         "output": str(folder),
     }
+    return Spec.from_mapping(mapping, folder=folder)
 
 
 @contextmanager

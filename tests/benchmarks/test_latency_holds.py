@@ -26,15 +26,20 @@ def holds() -> Any:
 
 
 @pytest.fixture
+def budgets() -> Any:
+    return importlib.import_module("_random_budgets")
+
+
+@pytest.fixture
 def again() -> Any:
     return importlib.import_module("_timed_again")
 
 
-def test_draws_are_of_every_kind_and_the_same_for_a_seed(holds: Any) -> None:
-    drawn = holds.draw(200, 1)
-    assert drawn == holds.draw(200, 1) != holds.draw(200, 2)
-    assert drawn[:20] == holds.draw(20, 1)
-    assert {one.statistic for one in drawn} == set(holds.STATISTICS)
+def test_draws_are_of_every_kind_and_the_same_for_a_seed(budgets: Any) -> None:
+    drawn = budgets.draw(200, 1)
+    assert drawn == budgets.draw(200, 1) != budgets.draw(200, 2)
+    assert drawn[:20] == budgets.draw(20, 1)
+    assert {one.statistic for one in drawn} == set(budgets.STATISTICS)
     assert {(one.is_relative, one.batch_size) for one in drawn} == {
         (relative, size) for relative in (True, False) for size in (1, 8)
     }
@@ -44,10 +49,10 @@ def test_draws_are_of_every_kind_and_the_same_for_a_seed(holds: Any) -> None:
 @pytest.mark.parametrize("statistic", ["p50", "p95", "mean", "throughput"])
 @pytest.mark.parametrize("dense_ms", [None, 12.3])
 def test_the_limit_is_what_the_spec_makes_of_the_bound(
-    statistic: str, dense_ms: float | None, holds: Any
+    statistic: str, dense_ms: float | None, budgets: Any
 ) -> None:
-    drawn = holds.Drawn(holds.SHAPES[0], statistic, dense_ms is None, 8, 0.63)
-    bound, limit = holds.budget_of(drawn, dense_ms)
+    drawn = budgets.Drawn(budgets.SHAPES[0], statistic, dense_ms is None, 8, 0.63)
+    bound, limit = budgets.budget_of(drawn, dense_ms)
     baseline_ms = 1.0 if dense_ms is None else dense_ms
     if statistic == "throughput":
         meant = Throughput.parse(bound).limit(baseline_ms, 8)
