@@ -262,10 +262,15 @@ class Reader:
         with self._database.read() as connection:
             return _artifacts.models_off_frontiers(connection)
 
-    def events(self, study_id: int, after_id: int = 0) -> list[EventRow]:
-        """Gives a study's events with a higher id than the given one, oldest first."""
+    def events(
+        self, study_id: int, after_id: int = 0, *, kind: str | None = None
+    ) -> list[EventRow]:
+        """Gives a study's events with a higher id than the given one, oldest first.
+
+        Of one kind, if that is named: others may be large.
+        """
         with self._database.read() as connection:
-            return _events.after(connection, study_id, after_id)
+            return _events.after(connection, study_id, after_id, kind)
 
     def integrity_problems(self) -> list[str]:
         """Gives what the database engine itself finds wrong with the file; nothing if sound."""

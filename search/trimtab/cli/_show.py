@@ -27,7 +27,7 @@ from trimtab_storage import PointRow, TrialRow
 from trimtab_strategies.recipe import describe
 
 if TYPE_CHECKING:
-    from trimtab.controller import RunResult
+    from trimtab.controller import RunResult, TimingCost
     from trimtab.emission import Emission
     from trimtab.plan import Plan
     from trimtab.spec import Spec
@@ -206,7 +206,8 @@ def _shortest(path: Path) -> Path:
 
 def run_plain(result: RunResult) -> dict[str, Any]:
     """Gives a run's result as JSON-able values."""
-    return {"study": result.study, **emission_plain(result.choice, result.emission)}
+    timing = {} if result.timing is None else {"timing": result.timing.to_plain()}
+    return {"study": result.study, **emission_plain(result.choice, result.emission), **timing}
 
 
 def show_result(result: RunResult, spec: Spec) -> None:
@@ -219,6 +220,14 @@ def show_result(result: RunResult, spec: Spec) -> None:
         named = f"trimtab frontier {shlex.quote(result.study)}"
         say(f"{n_left} cheaper points with larger drops are left out: {named}")
     show_emission(result.choice, result.emission)
+    if result.timing is not None:
+        say(timing_text(result.timing))
+
+
+def timing_text(cost: TimingCost) -> str:
+    """Writes what timing took as ``timing took 41 s of 8 min 0 s (8.5%)``."""
+    spent, whole = duration(cost.seconds), duration(cost.elapsed_s)
+    return f"timing took {spent} of {whole} ({percent(cost.share)})"
 
 
 def is_near(point: PointRow, result: RunResult) -> bool:

@@ -3,6 +3,7 @@
 from ._limits import budget_ratio, finetune_of, limits_of, task_of
 from ._report import Reporter, RunningJob, SilentReporter, Status
 from ._run import RunResult, run_study
+from ._spending import TimingCost
 
 __all__ = [
     "Reporter",
@@ -10,6 +11,7 @@ __all__ = [
     "RunningJob",
     "SilentReporter",
     "Status",
+    "TimingCost",
     "budget_ratio",
     "finetune_of",
     "limits_of",

@@ -102,7 +102,8 @@ def _table(
     if row is not None:
         return dict(row.meta)
     job = TableJob(session.place, baseline_key, workload)
-    table: dict[str, Any] = session.runner.run(job, "timing parts of the model")
+    with session.spending.on("table"):
+        table: dict[str, Any] = session.runner.run(job, "timing parts of the model")
     artifact = NewArtifact(
         key=key,
         kind=KIND,

@@ -31,7 +31,8 @@ def establish_latency(session: Session, key: str) -> dict[str, Any] | None:
     known: dict[str, Any] | None = (session.study.baseline or {}).get("latency_ms")
     if wanted is None:
         return known
-    now = _timed(session, key, wanted)
+    with session.spending.on("baseline"):
+        now = _timed(session, key, wanted)
     if known is not None and _still_holds(known, now):
         _change(session, lambda latency: restated(latency, wanted.statistic))
         return _in_terms_of(known, wanted.statistic)

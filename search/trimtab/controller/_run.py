@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from trimtab.controller._baseline import Baseline, establish_baseline
 from trimtab.controller._limits import budget_ratio
 from trimtab.controller._prospect import Prospect, prospect_alone, prospect_of
 from trimtab.controller._report import Reporter
 from trimtab.controller._session import Session, Stop, open_session
+from trimtab.controller._spending import TimingCost
 from trimtab.controller._stopwatch import Stopwatch, stopwatch_of
 from trimtab.controller._trials import TrialLoop
 from trimtab.emission import Emission, LatencyMissedError, emit_checkpoint, emit_what_holds
@@ -20,7 +23,8 @@ from trimtab.query import choose_among
 from trimtab.selection import Choice, Limits
 from trimtab.spec import Spec
 from trimtab_storage import PointRow, Store, StudyState, TrialState
-from trimtab_workers.executors import Executor
+from trimtab_workers.executors import Executor, Job
+from trimtab_workers.jobs import DeliveredJob
 from trimtab_workers.versions import too_old
 
 CHECKPOINT = "checkpoint"
@@ -28,13 +32,17 @@ CHECKPOINT = "checkpoint"
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run ended with: the frontier, the chosen point, and the checkpoint of it."""
+    """What a run ended with: the frontier, the chosen point, and the checkpoint of it.
+
+    ``timing`` is what timing took of the study; None where it has no latency budget.
+    """
 
     study: str
     limits: Limits
     frontier: list[PointRow]
     choice: Choice[PointRow]
     emission: Emission
+    timing: TimingCost | None = None
 
     def __repr__(self) -> str:
         from trimtab.notebook import result_line
@@ -131,7 +139,7 @@ def _deliver(session: Session, baseline: Baseline, stopwatch: Stopwatch | None) 
         session.store,
         session.place,
         baseline.survey.data_fingerprint,
-        session.runner.run,
+        _counting(session),
         session.lease,
     )
 
@@ -165,4 +173,16 @@ def _deliver(session: Session, baseline: Baseline, stopwatch: Stopwatch | None) 
     _tell_latency(session, stopwatch, emission)
     cost = "latency" if choice.point.on_latency_frontier and not _limits_flops(limits) else "flops"
     frontier = session.store.frontier(session.study.id, cost)
-    return RunResult(session.study.name, limits, frontier, choice, emission)
+    timing = None if stopwatch is None else session.spending.cost(session.elapsed_s)
+    return RunResult(session.study.name, limits, frontier, choice, emission, timing)
+
+
+def _counting(session: Session) -> Callable[[Job, str], Any]:
+    """Gives how a delivery's jobs are run: what timing the checkpoint takes is counted."""
+
+    def run(job: Job, label: str) -> Any:
+        is_timing = isinstance(job, DeliveredJob)
+        with session.spending.on("delivery") if is_timing else nullcontext():
+            return session.runner.run(job, label)
+
+    return run

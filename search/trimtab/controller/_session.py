@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from trimtab.controller._limits import task_of
@@ -19,6 +20,7 @@ from trimtab.controller._owner import (
 )
 from trimtab.controller._report import Reporter, Status
 from trimtab.controller._runner import JobRunner
+from trimtab.controller._spending import Spending
 from trimtab.errors import InterruptedStudyError, StudyChangedError
 from trimtab.progress import Pair, front_of, pair_of, share_of
 from trimtab.query import choose_among
@@ -82,6 +84,11 @@ class Session:
     def use(self, executor: Executor) -> None:
         """Takes an executor to run jobs on."""
         self.runner = JobRunner(executor, self.tick)
+
+    @cached_property
+    def spending(self) -> Spending:
+        """What timing costs this study."""
+        return Spending(self.store, self.study.id)
 
     @property
     def elapsed_s(self) -> float:

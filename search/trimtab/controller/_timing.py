@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,10 +21,7 @@ SECONDS_EACH = 3.0
 
 
 class PointTimer:
-    """Times points of one study against one reference of the dense model.
-
-    ``spent_s`` is what that took so far.
-    """
+    """Times points of one study against one reference of the dense model."""
 
     def __init__(
         self,
@@ -44,19 +40,22 @@ class PointTimer:
             session.runner.run,
             session.lease,
         )
-        self.spent_s = 0.0
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds that timing points took so far, over all runs of the study."""
+        return self._session.spending.of("points")
 
     def time(self, chosen: Sequence[Prospective]) -> list[PointRow]:
         """Times points, the most useful first; nothing else of ours may run. Gives their rows."""
-        started = time.monotonic()
-        # Only for what would be delivered a model is made again that was dropped.
-        first, others = chosen[:1], [point for point in chosen[1:] if self._is_kept(point)]
-        gone = [point for point in first if not self._is_there(point)]
-        there = [point for point in [*first, *others] if point not in gone]
-        rows = self._give_up(gone)
-        if there:
-            rows += self._timed(there)
-        self.spent_s += time.monotonic() - started
+        with self._session.spending.on("points"):
+            # Only for what would be delivered a model is made again that was dropped.
+            first, others = chosen[:1], [point for point in chosen[1:] if self._is_kept(point)]
+            gone = [point for point in first if not self._is_there(point)]
+            there = [point for point in [*first, *others] if point not in gone]
+            rows = self._give_up(gone)
+            if there:
+                rows += self._timed(there)
         return rows
 
     def _is_kept(self, point: Prospective) -> bool:

@@ -125,8 +125,9 @@ class TrialLoop:
         """Times points when that is due, once what runs has come back: the slot is exclusive."""
         if self._stopwatch is None or not self._stopwatch.is_due():
             return
-        while self._underway.n_busy and self._session.remaining_s > 0:
-            self._turn()
+        while (busy := self._underway.n_busy) and self._session.remaining_s > 0:
+            with self._session.spending.waiting(busy, self._executor.slots):
+                self._turn()
         if not self._underway.n_busy:
             self._note_timed(self._stopwatch.take())
             self._correct()

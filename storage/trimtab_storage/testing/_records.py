@@ -186,6 +186,13 @@ class RecordContract(ContractFixtures):
         assert [row.data["i"] for row in store.events(study.id)] == [0, 2, 3]
         assert [row.data["i"] for row in store.events(study.id, after_id=ids[0])] == [2, 3]
 
+    def test_events_of_one_kind(self, store: Store, study: StudyRow) -> None:
+        """The others are left where they are."""
+        ids = [store.log_event(study.id, kind, {}) for kind in ("tick", "tock", "tick")]
+        assert [row.id for row in store.events(study.id, kind="tick")] == [ids[0], ids[2]]
+        assert [row.id for row in store.events(study.id, ids[0], kind="tick")] == [ids[2]]
+        assert store.events(study.id, kind="bell") == []
+
 
 def _put_files(store: Store, path: str) -> None:
     (store.artifact_root / path).mkdir(parents=True)

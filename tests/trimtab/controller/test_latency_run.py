@@ -16,6 +16,7 @@ from trimtab.emission import _latency
 from trimtab.study import Study
 from trimtab_storage import Reader, Store, check_invariants
 from trimtab_strategies.fisher.prices import Prices
+from trimtab_workers.latency import _taking_turns
 from trimtab_workers.latency.prices import BLOCK
 
 pytestmark = pytest.mark.slow
@@ -28,9 +29,11 @@ ANY_TIME = "latency: {mean: 20 s, threads: 1, batch_size: 2}"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def in_a_hurry() -> Iterator[None]:
-    """How fast models are is not asked here, so nothing is timed for long, or again."""
+def in_a_hurry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """How fast models are is not asked here: nothing is timed for long, or again, or in turns."""
+    turns = tmp_path_factory.mktemp("turns")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_taking_turns, "turn_file", lambda device: turns / device)
         patch.setattr(_latency, "LIMIT_S", 0.5)
         patch.setattr(_latency, "MOST_TRIES", 1)
         patch.setattr(_reference, "LIMIT_S", 0.5)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from trimtab_workers.executors import WorkerContext
+from trimtab_workers.latency import _taking_turns
 
 
 class Files:
@@ -27,3 +28,9 @@ def files(tmp_path: Path) -> Files:
 @pytest.fixture
 def context() -> WorkerContext:
     return WorkerContext("cpu", lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def own_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for what others on this host are timing."""
+    monkeypatch.setattr(_taking_turns, "turn_file", lambda device: tmp_path / f"{device}.lock")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab_workers.executors import WorkerContext
 from trimtab_workers.jobs._place import Place, load_elastic
+from trimtab_workers.latency._taking_turns import turn_to_time
 from trimtab_workers.latency.bench import BenchResult, bench, settings_of
 from trimtab_workers.latency.workload import Statistic, Workload
 
@@ -33,10 +34,10 @@ class Candidate:
 class BenchJob:
     """Times candidates against the baseline; nothing else of ours may run on the node meanwhile.
 
-    A candidate that is the baseline itself is timed as a second copy of it: what it seems to gain
-    or lose is what the measurement is worth. ``reference_p50_ms`` is the baseline's median when
-    the study began, at whose speed latencies are then stated; ``is_relative`` says that the ratio
-    to the baseline is what is asked for.
+    Other runs on the host take turns with it. A candidate that is the baseline itself is timed as a
+    second copy of it: what it seems to gain or lose is what the measurement is worth.
+    ``reference_p50_ms`` is the baseline's median when the study began, at whose speed latencies are
+    then stated; ``is_relative`` says that the ratio to the baseline is what is asked for.
     """
 
     place: Place
@@ -66,15 +67,16 @@ class BenchJob:
         device = pick_device(settings.device)
         baseline = load_to_serve(self.place.files.path(self.baseline_key), device)
         baseline.config.knobs = {}
-        limit = max(1, round(self.limit_s))
-        context.report("timing", 0, limit)
-        return bench(
-            baseline,
-            self._models(device),
-            requests,
-            settings,
-            lambda seconds: context.report("timing", min(limit, int(seconds)), limit),
-        )
+        models, limit = self._models(device), max(1, round(self.limit_s))
+        with turn_to_time(device.type, context.report):
+            context.report("timing", 0, limit)
+            return bench(
+                baseline,
+                models,
+                requests,
+                settings,
+                lambda seconds: context.report("timing", min(limit, int(seconds)), limit),
+            )
 
     def _models(self, device: torch.device) -> list[Model]:
         """Loads each artifact once, however many settings of it are timed."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trimtab_workers.executors import WorkerContext
 from trimtab_workers.jobs._place import Place
+from trimtab_workers.latency._taking_turns import turn_to_time
 from trimtab_workers.latency.bench import BenchResult, settings_of
 from trimtab_workers.latency.workload import Statistic, Workload
 
@@ -38,7 +39,6 @@ class DeliveredJob:
         from trimtab_workers.latency.requests import requests_of
 
         requests = requests_of(self.place, context, self.workload, self.n_requests)
-        context.report("timing", 0, 1)
         settings = settings_of(
             self.workload,
             self.statistic,
@@ -47,4 +47,18 @@ class DeliveredJob:
             is_relative=self.is_relative,
         )
         baseline = self.place.files.path(self.baseline_key)
-        return measure_in_fresh_process(Path(self.folder), baseline, requests, settings)
+        # The other process loads models too, which would disturb whoever is timing.
+        with turn_to_time(_type_of(settings.device), context.report):
+            context.report("timing", 0, 1)
+            return measure_in_fresh_process(Path(self.folder), baseline, requests, settings)
+
+
+def _type_of(device: str) -> str:
+    """Gives the type of a device; of one that is not here it is the other process that tells."""
+    from trimtab_workers.devices import pick_device
+    from trimtab_workers.errors import WorkerInputError
+
+    try:
+        return pick_device(device).type
+    except WorkerInputError:
+        return device

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab_workers.executors import WorkerContext
 from trimtab_workers.jobs._place import Place, cpu_threads
+from trimtab_workers.latency._taking_turns import turn_to_time
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +37,9 @@ class TableJob:
         device = pick_device(context.device if named == "auto" else named)
         config = TrimtabConfig.from_dict(_config(self.place.files.path(self.baseline_key)))
         lengths = self.workload.lengths or self.place.data(context).validation_lengths
-        context.report("timing parts of the model", 0, 1)
-        with cpu_threads(self.workload.threads or usable_cpus()):
+        threads = self.workload.threads or usable_cpus()
+        with turn_to_time(device.type, context.report), cpu_threads(threads):
+            context.report("timing parts of the model", 0, 1)
             table = measure_table(config, self.workload, max(lengths), device)
         return table.to_plain()
 
