@@ -16,7 +16,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from trimtab._parts import OTHERS, parts_of, requests_text
 
 SLACK = 1e-9
 ONE_POINT = 0.01
@@ -51,7 +54,8 @@ class Measured(Protocol):
     def latency(self) -> Mapping[str, Any] | None:
         """None, or a mapping with ``value``, ``low``, ``high`` (ms) and ``verdict``.
 
-        Only a latency that was measured and is stable counts; others are as good as none.
+        Only a latency that was measured and is stable counts; others are as good as none. Where
+        several are limited, those after the first are under ``others``.
         """
 
 
@@ -64,7 +68,8 @@ class Limits:
 
     ``max_drop`` is in the metric's units, ``max_flops_ratio`` a fraction of the baseline,
     ``max_flops`` a mean per sample. ``max_latency_ms`` holds for the upper end of a latency's
-    interval; a point without a stable latency does not meet it.
+    interval; a point without a stable latency does not meet it. ``other_latencies_ms`` hold alike
+    for what a latency has under ``others``, each for the one at its place.
 
     Raises:
         ValueError: if a limit is not finite, or one on a cost is not positive.
@@ -74,14 +79,35 @@ class Limits:
     max_flops_ratio: float | None = None
     max_flops: float | None = None
     max_latency_ms: float | None = None
+    other_latencies_ms: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        # A list where the limits were read from JSON.
+        object.__setattr__(self, "other_latencies_ms", tuple(self.other_latencies_ms))
         if self.max_drop is not None and not math.isfinite(self.max_drop):
             raise ValueError(f"max_drop must be finite, but got {self.max_drop}")
         for name in ("max_flops_ratio", "max_flops", "max_latency_ms"):
             limit = getattr(self, name)
             if limit is not None and not 0 < limit < math.inf:
                 raise ValueError(f"{name} must be positive and finite, but got {limit}")
+        if not all(0 < limit < math.inf for limit in self.other_latencies_ms):
+            got = self.other_latencies_ms
+            raise ValueError(f"other_latencies_ms must be positive and finite, but got {got}")
+
+    def to_plain(self) -> dict[str, Any]:
+        """Gives the limits as JSON has them; ``Limits(**plain)`` makes equal ones."""
+        plain = {**vars(self), "other_latencies_ms": list(self.other_latencies_ms)}
+        return plain if self.other_latencies_ms else self.on_points()
+
+    def on_points(self) -> dict[str, float | None]:
+        """Gives the limits that a database looks at; it has a column for one latency."""
+        return {name: limit for name, limit in vars(self).items() if name != "other_latencies_ms"}
+
+    @property
+    def latencies_ms(self) -> tuple[float, ...]:
+        """All limits on latency, the main one first."""
+        first = () if self.max_latency_ms is None else (self.max_latency_ms,)
+        return (*first, *self.other_latencies_ms)
 
     @property
     def has_budget(self) -> bool:
@@ -211,6 +237,7 @@ class _Rule:
     value_of: Callable[[Measured], float]
     unit: _Unit
     least_scale: float = 0.0
+    words_of: Callable[[Measured], str] | None = None
 
     def excess_of(self, point: Measured) -> float:
         relative = self.excess(self.value_of(point), self.limit)
@@ -230,7 +257,8 @@ class _Rule:
         while self.excess(value, float(limit) * unit.size) > SLACK:
             limit += step
         old = f"{self.limit / unit.size:.6g}"
-        return f"{self.word} from {old}{unit.suffix} to {limit.normalize():f}{unit.suffix}"
+        word = self.word if self.words_of is None else self.words_of(point)
+        return f"{word} from {old}{unit.suffix} to {limit.normalize():f}{unit.suffix}"
 
 
 def _rules(limits: Limits) -> list[_Rule]:
@@ -247,16 +275,34 @@ def _rules(limits: Limits) -> list[_Rule]:
         rules.append(_Rule("flops", limits.max_flops, lambda p: p.flops, unit))
     if limits.max_latency_ms is not None:
         unit = _Unit(" ms", 1.0, None)
-        rules.append(_Rule("latency", limits.max_latency_ms, _latency_ms, unit))
+        every = (limits.max_latency_ms, *limits.other_latencies_ms)
+        rules += [
+            _Rule(
+                "latency",
+                limit,
+                partial(_latency_ms, place=place),
+                unit,
+                words_of=partial(_latency_words, place=place) if len(every) > 1 else None,
+            )
+            for place, limit in enumerate(every)
+        ]
     return rules
 
 
-def _latency_ms(point: Measured) -> float:
+def _latency_ms(point: Measured, place: int = 0) -> float:
     """The latency that a budget is held against: the upper end, infinite if not measured."""
-    latency = point.latency
-    if latency is None or latency.get("high") is None or latency.get("verdict") in NOT_MEASURED:
+    latency = point.latency or {}
+    if place:
+        others = latency.get(OTHERS) or ()
+        latency = others[place - 1] if place <= len(others) else {}
+    if latency.get("high") is None or latency.get("verdict") in NOT_MEASURED:
         return math.inf
     return float(latency["high"])
+
+
+def _latency_words(point: Measured, place: int) -> str:
+    """Names one of several limits on latency by what the point was timed on."""
+    return f"latency {requests_text(parts_of(point.latency)[place])}"
 
 
 def _cost(point: Measured, limits: Limits) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trimtab._parts import OTHERS, Latency, parts_of
 from trimtab.controller._expected import PREDICTED, Expectation, is_timed
 from trimtab.frontier import non_dominated
 from trimtab.selection import Limits, best, closest
@@ -18,7 +19,10 @@ MOST_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Prospective:
-    """A point as selection would see it if it took what it is expected to."""
+    """A point as selection would see it if it took what it is expected to.
+
+    ``others`` is what is known of it for further limits on latency.
+    """
 
     id: int
     artifact_key: str
@@ -32,6 +36,7 @@ class Prospective:
     is_dense: bool
     is_timed: bool
     tries: int
+    others: tuple[Latency, ...] = ()
 
     @classmethod
     def of(cls, point: PointRow, expectation: Expectation) -> Prospective:
@@ -49,6 +54,7 @@ class Prospective:
             is_dense=not point.recipe,
             is_timed=is_timed(point.latency),
             tries=int((point.latency or {}).get("tries", 0)),
+            others=tuple((point.latency or {}).get(OTHERS) or ()),
         )
 
     @property
@@ -94,4 +100,7 @@ def _distance(point: Prospective, limits: Limits) -> tuple[bool, float]:
     is_over = limits.max_drop is not None and point.drop > limits.max_drop
     if limits.max_latency_ms is None:
         return is_over, point.expected_ms
-    return is_over, abs(math.log(max(point.expected_ms, 1e-9) / limits.max_latency_ms))
+    expected = [max(float(part["high"]), 1e-9) for part in parts_of(point.latency)]
+    # Of several limits the one that binds.
+    shares = [ms / limit for ms, limit in zip(expected, limits.latencies_ms, strict=False)]
+    return is_over, abs(math.log(max(shares)))
