@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trimtab._parts import OTHERS, Latency, parts_of, requests_of, requests_text
-from trimtab.selection import SLACK
+from trimtab._rules import SLACK
 
 FIELDS = ("statistic", "value", "low", "high", "p50", "p95", "batch_size", "device", "verdict")
 """What is shown of a latency, in this order."""

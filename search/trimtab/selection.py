@@ -5,26 +5,17 @@ Legend:
     excess   (value - limit) / limit: how far a point is over it, relatively; <= 0 is within
     closest  the point whose worst excess is smallest
 
-For the drop the excess is relative to ``max(max_drop, 0.01)``, since a limit of zero or of a
-tenth of a point would make every other excess look small beside it. An excess of up to 1e-9
-counts as none, so that a point exactly at its limit is within it whatever the last bit says.
+What the excess of each quantity is relative to, and what counts as none, is told in ``_rules``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
-from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from trimtab._parts import OTHERS, parts_of, requests_text
-
-SLACK = 1e-9
-ONE_POINT = 0.01
-NOT_MEASURED = frozenset({"predicted", "unstable"})
-"""Verdicts on a latency that no limit is met with."""
+from trimtab._rules import ONE_POINT, Rule, latency_ms, rules_of
 
 
 class Measured(Protocol):
@@ -112,7 +103,7 @@ class Limits:
     @property
     def has_budget(self) -> bool:
         """Tells whether any cost is limited."""
-        return any(rule.word != "max_drop" for rule in _rules(self))
+        return any(rule.word != "max_drop" for rule in rules_of(self))
 
 
 @dataclass(frozen=True)
@@ -142,7 +133,7 @@ def excess(point: Measured, limits: Limits) -> float:
 
     Infinite where a limited quantity was not measured; minus infinity without limits.
     """
-    return max((rule.excess_of(point) for rule in _rules(limits)), default=-math.inf)
+    return max((rule.excess_of(point) for rule in rules_of(limits)), default=-math.inf)
 
 
 def best(points: Iterable[P], limits: Limits) -> P | None:
@@ -215,105 +206,15 @@ def recipe_scores(points: Iterable[Measured], limits: Limits) -> RecipeScores:
     )
 
 
-@dataclass(frozen=True)
-class _Unit:
-    """How a limit is written: ``size`` is one unit, ``digits`` decimals or None for 3 figures."""
-
-    suffix: str
-    size: float
-    digits: int | None
-
-    def step(self, value: Decimal) -> Decimal:
-        exponent = value.adjusted() - 2 if self.digits is None else -self.digits
-        return Decimal(1).scaleb(exponent)
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """One limit with the quantity that it limits."""
-
-    word: str
-    limit: float
-    value_of: Callable[[Measured], float]
-    unit: _Unit
-    least_scale: float = 0.0
-    words_of: Callable[[Measured], str] | None = None
-
-    def excess_of(self, point: Measured) -> float:
-        relative = self.excess(self.value_of(point), self.limit)
-        return 0.0 if 0 < relative <= SLACK else relative
-
-    def excess(self, value: float, limit: float) -> float:
-        if not math.isfinite(value):
-            return math.inf
-        return (value - limit) / max(limit, self.least_scale)
-
-    def raised_for(self, point: Measured) -> str:
-        """Says to raise the limit to the smallest round number that still admits the point."""
-        value, unit = self.value_of(point), self.unit
-        exact = Decimal(value / unit.size)
-        step = unit.step(exact)
-        limit = exact.quantize(step)
-        while self.excess(value, float(limit) * unit.size) > SLACK:
-            limit += step
-        old = f"{self.limit / unit.size:.6g}"
-        word = self.word if self.words_of is None else self.words_of(point)
-        return f"{word} from {old}{unit.suffix} to {limit.normalize():f}{unit.suffix}"
-
-
-def _rules(limits: Limits) -> list[_Rule]:
-    """Lists the limits that are set, under the words they have in a spec."""
-    percent, points = _Unit("%", 0.01, 1), _Unit(" pt", 0.01, 2)
-    rules = []
-    if limits.max_drop is not None:
-        rules.append(_Rule("max_drop", limits.max_drop, lambda p: p.drop, points, ONE_POINT))
-    if limits.max_flops_ratio is not None:
-        rules.append(_Rule("flops", limits.max_flops_ratio, lambda p: p.flops_ratio, percent))
-    if limits.max_flops is not None:
-        size, suffix = (1e9, " GFLOPs") if limits.max_flops >= 1e9 else (1e6, " MFLOPs")
-        unit = _Unit(suffix, size, None)
-        rules.append(_Rule("flops", limits.max_flops, lambda p: p.flops, unit))
-    if limits.max_latency_ms is not None:
-        unit = _Unit(" ms", 1.0, None)
-        every = (limits.max_latency_ms, *limits.other_latencies_ms)
-        rules += [
-            _Rule(
-                "latency",
-                limit,
-                partial(_latency_ms, place=place),
-                unit,
-                words_of=partial(_latency_words, place=place) if len(every) > 1 else None,
-            )
-            for place, limit in enumerate(every)
-        ]
-    return rules
-
-
-def _latency_ms(point: Measured, place: int = 0) -> float:
-    """The latency that a budget is held against: the upper end, infinite if not measured."""
-    latency = point.latency or {}
-    if place:
-        others = latency.get(OTHERS) or ()
-        latency = others[place - 1] if place <= len(others) else {}
-    if latency.get("high") is None or latency.get("verdict") in NOT_MEASURED:
-        return math.inf
-    return float(latency["high"])
-
-
-def _latency_words(point: Measured, place: int) -> str:
-    """Names one of several limits on latency by what the point was timed on."""
-    return f"latency {requests_text(parts_of(point.latency)[place])}"
-
-
 def _cost(point: Measured, limits: Limits) -> float:
     on_flops = limits.max_flops_ratio is not None or limits.max_flops is not None
     if limits.max_latency_ms is None or on_flops:
         return point.flops_ratio
-    return _latency_ms(point) / limits.max_latency_ms
+    return latency_ms(point) / limits.max_latency_ms
 
 
 def _relaxations(points: Sequence[P], nearest: P, limits: Limits) -> list[str]:
-    rules = _rules(limits)
+    rules = rules_of(limits)
     found: list[tuple[float, str]] = []
     for rule in rules:
         others = [other for other in rules if other is not rule]
@@ -331,7 +232,7 @@ def _relaxations(points: Sequence[P], nearest: P, limits: Limits) -> list[str]:
     return [text for _, text in sorted(found)]
 
 
-def _sentence(rules: Sequence[_Rule], point: Measured) -> str:
+def _sentence(rules: Sequence[Rule], point: Measured) -> str:
     raised = " and ".join(rule.raised_for(point) for rule in rules)
     facts = []
     if all(rule.word != "max_drop" for rule in rules):

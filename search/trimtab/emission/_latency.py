@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from trimtab._parts import joined, joined_as, parts_of, requests_text
+from trimtab._rules import SLACK
 from trimtab.errors import JobError, TrimtabError
 from trimtab.forge import Forge
-from trimtab.selection import SLACK, Choice
+from trimtab.selection import Choice
 from trimtab_storage import PointRow
 from trimtab_workers.jobs import BenchResult, DeliveredJob
 from trimtab_workers.latency.asked import Asked, Timing, in_order, timings_of
