@@ -84,6 +84,8 @@ class Limits:
         if not all(0 < limit < math.inf for limit in self.other_latencies_ms):
             got = self.other_latencies_ms
             raise ValueError(f"other_latencies_ms must be positive and finite, but got {got}")
+        if self.other_latencies_ms and self.max_latency_ms is None:
+            raise ValueError("other_latencies_ms must come with max_latency_ms, but that is None")
 
     def to_plain(self) -> dict[str, Any]:
         """Gives the limits as JSON has them; ``Limits(**plain)`` makes equal ones."""

@@ -304,3 +304,8 @@ def test_the_closest_is_so_by_the_worst_of_all_limits():
 def test_further_limits_must_be_positive_and_finite(others: tuple[float, ...]):
     with pytest.raises(ValueError, match="other_latencies_ms must be positive and finite"):
         Limits(max_latency_ms=8, other_latencies_ms=others)
+
+
+def test_further_limits_come_with_a_first():
+    with pytest.raises(ValueError, match="must come with max_latency_ms"):
+        Limits(other_latencies_ms=(5.0,))
