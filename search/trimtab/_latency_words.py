@@ -4,28 +4,49 @@ Nothing here takes time to import, so that the command line and notebooks can sh
 
 Legend:
     latency   the mapping that a point has: its budgeted statistic with an interval, and what was
-              timed; where nothing was timed, its value is None
+              timed; where nothing was timed, its value is None; of several limits it is the first
+              one's, with the others' in a list
     workload  a mapping of what is timed: batch_size, device, threads and lengths
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Latency = Mapping[str, Any]
+from trimtab._parts import OTHERS, Latency, parts_of, requests_of, requests_text
+from trimtab._rules import SLACK
 
 FIELDS = ("statistic", "value", "low", "high", "p50", "p95", "batch_size", "device", "verdict")
 """What is shown of a latency, in this order."""
-WHERE_KNOWN = ("mean", "threads", "reason")
+WHERE_KNOWN = ("mean", "threads", "reason", "lengths")
 """What is shown of it beside, where it is there."""
 STABLE = "stable"
 
 
-def shown_latency(latency: Latency | None) -> dict[str, Any] | None:
-    """Gives what ``--json`` shows of a latency; None where nothing was timed."""
+def shown_latency(
+    latency: Latency | None, others_ms: Sequence[float] = ()
+) -> dict[str, Any] | None:
+    """Gives what ``--json`` shows of a latency; None where nothing was timed.
+
+    With further limits on it each of the ``others`` has its own, ``max_ms``, and whether it
+    ``holds``; None where that cannot be told.
+    """
     if latency is None or latency.get("value") is None:
         return None
+    _, *others = parts_of(latency)
+    more = [_judged(part, *others_ms[i : i + 1]) for i, part in enumerate(others)]
+    return {**_shown(latency), **({OTHERS: more} if more else {})}
+
+
+def _judged(part: Latency, max_ms: float | None = None) -> dict[str, Any]:
+    high, holds = part.get("high"), None
+    if max_ms is not None and high is not None and part.get("verdict") == STABLE:
+        holds = bool(high <= max_ms * (1 + SLACK))
+    return {**_shown(part), "max_ms": max_ms, "holds": holds}
+
+
+def _shown(latency: Latency) -> dict[str, Any]:
     beside = {name: latency[name] for name in WHERE_KNOWN if latency.get(name) is not None}
     return {**{name: latency.get(name) for name in FIELDS}, **beside}
 
@@ -41,13 +62,25 @@ def in_ms(value: float) -> str:
 
 
 def latency_text(latency: Latency | None) -> str:
-    """Writes a latency as ``6.1 ms [5.9, 6.4] p95``; a dash where nothing was timed."""
+    """Writes a latency as ``6.1 ms [5.9, 6.4] p95``; a dash where nothing was timed.
+
+    Several of one are joined by "and", and say what requests they are of where these differ.
+    """
     if latency is None or latency.get("value") is None:
         return "–"
-    text = f"{ms(latency['value'])}{_interval(latency)}"
-    if statistic := latency.get("statistic"):
-        text += f" {statistic}"
-    return text if latency.get("verdict", STABLE) == STABLE else f"{text}, {latency['verdict']}"
+    parts = parts_of(latency)
+    differ = len({requests_of(part) for part in parts}) > 1
+    names = [requests_text(part) if differ else part.get("statistic") for part in parts]
+    return " and ".join(_text(part, name) for part, name in zip(parts, names, strict=True))
+
+
+def _text(part: Latency, name: str | None) -> str:
+    value = part.get("value")
+    text = "–" if value is None else f"{ms(value)}{_interval(part)}"
+    if name:
+        text += f" {name}"
+    is_fine = value is None or part.get("verdict", STABLE) == STABLE
+    return text if is_fine else f"{text}, {part['verdict']}"
 
 
 def and_latency(latency: Latency | None) -> str:
@@ -75,19 +108,32 @@ def texts_text(workload: Latency) -> str:
 
 
 def bound_text(budget: Latency) -> str:
-    """Writes a spec's plain ``budget.latency`` as ``p95 ≤ 8 ms``."""
-    for statistic in ("p50", "p95", "mean"):
-        if budget.get(statistic) is not None:
-            return f"{statistic} ≤ {_of_baseline(budget[statistic])}"
-    return f"throughput ≥ {_of_baseline(budget['throughput'])}"
+    """Writes one mapping of a spec's plain ``budget.latency`` as ``p95 ≤ 8 ms``."""
+    signs = {"p50": "≤", "p95": "≤", "mean": "≤", "throughput": "≥"}
+    return " and ".join(
+        f"{name} {sign} {_of_baseline(budget[name])}"
+        for name, sign in signs.items()
+        if budget.get(name) is not None
+    )
+
+
+def bounds_text(latency: Latency | Sequence[Latency]) -> str:
+    """Writes the whole of it, a list with the sizes of requests as ``p95 ≤ 8 ms at batch 1``."""
+    if isinstance(latency, Mapping):
+        return bound_text(latency)
+    return "; ".join(map(_sized_bound_text, latency))
+
+
+def _sized_bound_text(budget: Latency) -> str:
+    return f"{bound_text(budget)} at batch {budget.get('batch_size', 1)}"
 
 
 def budget_text(budget: Mapping[str, Any]) -> str:
     """Writes a spec's plain ``budget``: ``FLOPs 40%, latency p95 ≤ 8 ms at batch 1``."""
     parts = [] if budget.get("flops") is None else [f"FLOPs {budget['flops']}"]
-    latency = budget.get("latency")
-    if latency is not None:
-        parts.append(f"latency {bound_text(latency)} at batch {latency.get('batch_size', 1)}")
+    latency = budget.get("latency") or []
+    several = [latency] if isinstance(latency, Mapping) else latency
+    parts += [f"latency {_sized_bound_text(each)}" for each in several]
     return ", ".join(parts)
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from trimtab._latency_words import latency_text
+from trimtab._rules import NOT_MEASURED
 from trimtab.query import choose_among
-from trimtab.selection import NOT_MEASURED, Limits, Measured, is_feasible
+from trimtab.selection import Limits, Measured, is_feasible
 from trimtab_strategies.recipe import describe
 
 Cost = Literal["flops", "latency"]

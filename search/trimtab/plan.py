@@ -12,16 +12,17 @@ from trimtab._plan_prices import disk_bytes, finetune_passes, flops_per_second, 
 from trimtab._reuse import Reuse, look_up
 from trimtab.controller import budget_ratio, limits_of, task_of
 from trimtab.controller._ladder import ladder
-from trimtab.controller._limits import latency_of
+from trimtab.controller._limits import latencies_of
 from trimtab.controller._ranking import KEEP, rows_of
 from trimtab.controller._reach import Combination
-from trimtab.spec import Flops, Spec
+from trimtab.spec import Flops, LatencyBudget, Spec
 from trimtab_storage import ArtifactFiles
 from trimtab_strategies import registry
 from trimtab_strategies.base import CostRange
 from trimtab_strategies.cost import mean_flops
 from trimtab_workers.executors import WorkerContext
 from trimtab_workers.jobs import Place, Survey, SurveyJob
+from trimtab_workers.latency.workload import Workload
 
 _OF = "the baseline's FLOPs"
 _TIMED_FIRST = f"shares of {_OF} that the budget is expected to allow, once requests were timed"
@@ -199,15 +200,27 @@ def _warnings(
 
 def _latency(spec: Spec) -> dict[str, Any] | None:
     """Gives what is limited and timed for a budget on latency."""
-    budget, wanted = spec.budget.latency, latency_of(spec)
-    if budget is None or wanted is None:
+    limits, wanted = spec.budget.latency_limits, latencies_of(spec)
+    if not limits:
         return None
-    workload = wanted.workload.to_plain()
-    told = f"{bound_text(budget.model_dump(mode='json'))} {workload_text(workload)}"
-    words = f"{told}; {texts_text(workload)}"
-    del workload["seed"]
-    limit = str(budget.bound)
-    return {"words": words, "statistic": wanted.statistic, "limit": limit, **workload}
+    workloads = {limit.budget: asked.workload for limit, asked in zip(limits, wanted, strict=True)}
+    told = [_timed_words(budget, workload) for budget, workload in workloads.items()]
+    first, *others = (
+        {"statistic": asked.statistic, "limit": str(limit.bound), **_timed_facts(asked.workload)}
+        for limit, asked in zip(limits, wanted, strict=True)
+    )
+    more = {"others": others} if others else {}
+    return {"words": "; and ".join(told), **first, **more}
+
+
+def _timed_words(budget: LatencyBudget, workload: Workload) -> str:
+    plain = workload.to_plain()
+    told = f"{bound_text(budget.model_dump(mode='json'))} {workload_text(plain)}"
+    return f"{told}; {texts_text(plain)}"
+
+
+def _timed_facts(workload: Workload) -> dict[str, Any]:
+    return {name: value for name, value in workload.to_plain().items() if name != "seed"}
 
 
 def _stop(spec: Spec) -> str | None:

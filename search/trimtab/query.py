@@ -46,7 +46,7 @@ def limits_from(
     # Not above: whoever reads a study without limits has no use for the spec's many checks.
     from trimtab.spec import UnitError, parse_drop_option, parse_flops_option, parse_latency_option
 
-    limits: dict[str, float | None] = {}
+    limits: dict[str, Any] = {}
     if max_drop is not None:
         drop = _read("max_drop", parse_drop_option, max_drop)
         limits["max_drop"] = drop.limit(0.0 if baseline is None else baseline["metric"])

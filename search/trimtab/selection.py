@@ -5,23 +5,17 @@ Legend:
     excess   (value - limit) / limit: how far a point is over it, relatively; <= 0 is within
     closest  the point whose worst excess is smallest
 
-For the drop the excess is relative to ``max(max_drop, 0.01)``, since a limit of zero or of a
-tenth of a point would make every other excess look small beside it. An excess of up to 1e-9
-counts as none, so that a point exactly at its limit is within it whatever the last bit says.
+What the excess of each quantity is relative to, and what counts as none, is told in ``_rules``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-SLACK = 1e-9
-ONE_POINT = 0.01
-NOT_MEASURED = frozenset({"predicted", "unstable"})
-"""Verdicts on a latency that no limit is met with."""
+from trimtab._rules import ONE_POINT, Rule, latency_ms, rules_of
 
 
 class Measured(Protocol):
@@ -51,7 +45,8 @@ class Measured(Protocol):
     def latency(self) -> Mapping[str, Any] | None:
         """None, or a mapping with ``value``, ``low``, ``high`` (ms) and ``verdict``.
 
-        Only a latency that was measured and is stable counts; others are as good as none.
+        Only a latency that was measured and is stable counts; others are as good as none. Where
+        several are limited, those after the first are under ``others``.
         """
 
 
@@ -64,7 +59,8 @@ class Limits:
 
     ``max_drop`` is in the metric's units, ``max_flops_ratio`` a fraction of the baseline,
     ``max_flops`` a mean per sample. ``max_latency_ms`` holds for the upper end of a latency's
-    interval; a point without a stable latency does not meet it.
+    interval; a point without a stable latency does not meet it. ``other_latencies_ms`` hold alike
+    for what a latency has under ``others``, each for the one at its place.
 
     Raises:
         ValueError: if a limit is not finite, or one on a cost is not positive.
@@ -74,19 +70,42 @@ class Limits:
     max_flops_ratio: float | None = None
     max_flops: float | None = None
     max_latency_ms: float | None = None
+    other_latencies_ms: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        # A list where the limits were read from JSON.
+        object.__setattr__(self, "other_latencies_ms", tuple(self.other_latencies_ms))
         if self.max_drop is not None and not math.isfinite(self.max_drop):
             raise ValueError(f"max_drop must be finite, but got {self.max_drop}")
         for name in ("max_flops_ratio", "max_flops", "max_latency_ms"):
             limit = getattr(self, name)
             if limit is not None and not 0 < limit < math.inf:
                 raise ValueError(f"{name} must be positive and finite, but got {limit}")
+        if not all(0 < limit < math.inf for limit in self.other_latencies_ms):
+            got = self.other_latencies_ms
+            raise ValueError(f"other_latencies_ms must be positive and finite, but got {got}")
+        if self.other_latencies_ms and self.max_latency_ms is None:
+            raise ValueError("other_latencies_ms must come with max_latency_ms, but that is None")
+
+    def to_plain(self) -> dict[str, Any]:
+        """Gives the limits as JSON has them; ``Limits(**plain)`` makes equal ones."""
+        plain = {**vars(self), "other_latencies_ms": list(self.other_latencies_ms)}
+        return plain if self.other_latencies_ms else self.on_points()
+
+    def on_points(self) -> dict[str, float | None]:
+        """Gives the limits that a database looks at; it has a column for one latency."""
+        return {name: limit for name, limit in vars(self).items() if name != "other_latencies_ms"}
+
+    @property
+    def latencies_ms(self) -> tuple[float, ...]:
+        """All limits on latency, the main one first."""
+        first = () if self.max_latency_ms is None else (self.max_latency_ms,)
+        return (*first, *self.other_latencies_ms)
 
     @property
     def has_budget(self) -> bool:
         """Tells whether any cost is limited."""
-        return any(rule.word != "max_drop" for rule in _rules(self))
+        return any(rule.word != "max_drop" for rule in rules_of(self))
 
 
 @dataclass(frozen=True)
@@ -116,7 +135,7 @@ def excess(point: Measured, limits: Limits) -> float:
 
     Infinite where a limited quantity was not measured; minus infinity without limits.
     """
-    return max((rule.excess_of(point) for rule in _rules(limits)), default=-math.inf)
+    return max((rule.excess_of(point) for rule in rules_of(limits)), default=-math.inf)
 
 
 def best(points: Iterable[P], limits: Limits) -> P | None:
@@ -189,85 +208,15 @@ def recipe_scores(points: Iterable[Measured], limits: Limits) -> RecipeScores:
     )
 
 
-@dataclass(frozen=True)
-class _Unit:
-    """How a limit is written: ``size`` is one unit, ``digits`` decimals or None for 3 figures."""
-
-    suffix: str
-    size: float
-    digits: int | None
-
-    def step(self, value: Decimal) -> Decimal:
-        exponent = value.adjusted() - 2 if self.digits is None else -self.digits
-        return Decimal(1).scaleb(exponent)
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """One limit with the quantity that it limits."""
-
-    word: str
-    limit: float
-    value_of: Callable[[Measured], float]
-    unit: _Unit
-    least_scale: float = 0.0
-
-    def excess_of(self, point: Measured) -> float:
-        relative = self.excess(self.value_of(point), self.limit)
-        return 0.0 if 0 < relative <= SLACK else relative
-
-    def excess(self, value: float, limit: float) -> float:
-        if not math.isfinite(value):
-            return math.inf
-        return (value - limit) / max(limit, self.least_scale)
-
-    def raised_for(self, point: Measured) -> str:
-        """Says to raise the limit to the smallest round number that still admits the point."""
-        value, unit = self.value_of(point), self.unit
-        exact = Decimal(value / unit.size)
-        step = unit.step(exact)
-        limit = exact.quantize(step)
-        while self.excess(value, float(limit) * unit.size) > SLACK:
-            limit += step
-        old = f"{self.limit / unit.size:.6g}"
-        return f"{self.word} from {old}{unit.suffix} to {limit.normalize():f}{unit.suffix}"
-
-
-def _rules(limits: Limits) -> list[_Rule]:
-    """Lists the limits that are set, under the words they have in a spec."""
-    percent, points = _Unit("%", 0.01, 1), _Unit(" pt", 0.01, 2)
-    rules = []
-    if limits.max_drop is not None:
-        rules.append(_Rule("max_drop", limits.max_drop, lambda p: p.drop, points, ONE_POINT))
-    if limits.max_flops_ratio is not None:
-        rules.append(_Rule("flops", limits.max_flops_ratio, lambda p: p.flops_ratio, percent))
-    if limits.max_flops is not None:
-        size, suffix = (1e9, " GFLOPs") if limits.max_flops >= 1e9 else (1e6, " MFLOPs")
-        unit = _Unit(suffix, size, None)
-        rules.append(_Rule("flops", limits.max_flops, lambda p: p.flops, unit))
-    if limits.max_latency_ms is not None:
-        unit = _Unit(" ms", 1.0, None)
-        rules.append(_Rule("latency", limits.max_latency_ms, _latency_ms, unit))
-    return rules
-
-
-def _latency_ms(point: Measured) -> float:
-    """The latency that a budget is held against: the upper end, infinite if not measured."""
-    latency = point.latency
-    if latency is None or latency.get("high") is None or latency.get("verdict") in NOT_MEASURED:
-        return math.inf
-    return float(latency["high"])
-
-
 def _cost(point: Measured, limits: Limits) -> float:
     on_flops = limits.max_flops_ratio is not None or limits.max_flops is not None
     if limits.max_latency_ms is None or on_flops:
         return point.flops_ratio
-    return _latency_ms(point) / limits.max_latency_ms
+    return latency_ms(point) / limits.max_latency_ms
 
 
 def _relaxations(points: Sequence[P], nearest: P, limits: Limits) -> list[str]:
-    rules = _rules(limits)
+    rules = rules_of(limits)
     found: list[tuple[float, str]] = []
     for rule in rules:
         others = [other for other in rules if other is not rule]
@@ -285,7 +234,7 @@ def _relaxations(points: Sequence[P], nearest: P, limits: Limits) -> list[str]:
     return [text for _, text in sorted(found)]
 
 
-def _sentence(rules: Sequence[_Rule], point: Measured) -> str:
+def _sentence(rules: Sequence[Rule], point: Measured) -> str:
     raised = " and ".join(rule.raised_for(point) for rule in rules)
     facts = []
     if all(rule.word != "max_drop" for rule in rules):

@@ -217,7 +217,9 @@ class Study:
         if cost == "latency":
             self._check_latency()
         with self._reader() as reader:
-            return reader.frontier(self._row(reader).id, cost, **vars(chosen))
+            found = reader.frontier(self._row(reader).id, cost, **chosen.on_points())
+        # What a point takes of other requests has no column, and few points are on a frontier.
+        return [p for p in found if is_feasible(p, chosen)] if chosen.other_latencies_ms else found
 
     def points_by_length(self, limits: Limits | None = None) -> ByLength:
         """Gives the frontier, or the part of it within limits, by length of text.
@@ -283,7 +285,8 @@ def open_study(name: str, *, db: str = DEFAULT_DB) -> Study:
 
 def point_plain(point: PointRow, limits: Limits | None = None) -> dict[str, Any]:
     """Gives a point as ``frontier --json`` does; feasible by ``limits``, if given."""
-    known = {**vars(point), "latency_ms": shown_latency(point.latency)}
+    others_ms = () if limits is None else limits.other_latencies_ms
+    known = {**vars(point), "latency_ms": shown_latency(point.latency, others_ms)}
     if limits is not None:
         known["feasible"] = is_feasible(point, limits)
     return {name: known[name] for name in POINT_FIELDS}

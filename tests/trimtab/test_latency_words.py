@@ -9,6 +9,7 @@ import pytest
 from trimtab._latency_words import (
     and_latency,
     bound_text,
+    bounds_text,
     budget_text,
     latency_text,
     ms,
@@ -106,3 +107,53 @@ def test_a_bound_in_words(budget: Any, text: str) -> None:
     both = {"flops": "40%", "latency": {**budget, "batch_size": 8}}
     assert budget_text(both) == f"FLOPs 40%, latency {text} at batch 8"
     assert budget_text({"flops": "40%"}) == "FLOPs 40%"
+
+
+MEAN = {**LATENCY, "statistic": "mean", "value": 110.0, "low": 100.0, "high": 120.0}
+
+
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [
+        ({**MEAN, "value": 5.2, "low": 5.1, "high": 5.3}, "5.2 ms [5.1, 5.3] mean"),
+        ({**MEAN, "batch_size": 32}, "110 ms [100, 120] mean at batch 32"),
+        ({**MEAN, "lengths": [16, 64]}, "110 ms [100, 120] mean at batch 1 of 16 to 64 tokens"),
+        ({**MEAN, "verdict": "unstable"}, "110 ms [100, 120] mean, unstable"),
+        ({**PREDICTED, "statistic": "mean", "batch_size": 32}, "– mean at batch 32"),
+    ],
+)
+def test_several_latencies_in_words(other: Any, text: str) -> None:
+    where = " at batch 1" if "at batch" in text else ""
+    both = {**LATENCY, "others": [other]}
+    assert latency_text(both) == f"6.1 ms [5.9, 6.4] p95{where} and {text}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "holds"),
+    [
+        ({}, (120.0,), True),
+        ({}, (119.0,), False),
+        ({"verdict": "unstable"}, (120.0,), None),
+        ({}, (), None),
+        ({"value": None, "high": None, "verdict": "predicted"}, (120.0,), None),
+    ],
+)
+def test_each_further_limit_is_shown_with_whether_it_holds(
+    changes: Any, limits: Any, holds: bool | None
+) -> None:
+    other = {**MEAN, "tries": 1, **changes}
+    shown = shown_latency({**LATENCY, "others": [other]}, limits)
+    assert shown is not None and list(shown) == [*LATENCY, "others"]
+    (found,) = shown["others"]
+    assert list(found) == [*LATENCY, "max_ms", "holds"]
+    assert (found["holds"], found["max_ms"]) == (holds, limits[0] if limits else None)
+
+
+def test_several_bounds_in_words() -> None:
+    both = {"p95": "50%", "p50": "4 ms", "batch_size": 1}
+    many = {"throughput": "200%", "batch_size": 32}
+    assert bounds_text(both) == "p50 ≤ 4 ms and p95 ≤ 50% of the baseline's"
+    said = "p50 ≤ 4 ms and p95 ≤ 50% of the baseline's at batch 1"
+    more = "throughput ≥ 200% of the baseline's at batch 32"
+    assert bounds_text([both, many]) == f"{said}; {more}"
+    assert budget_text({"latency": [both, many]}) == f"latency {said}, latency {more}"

@@ -137,6 +137,22 @@ def test_budgets_on_both_costs_are_planned_together(workspace: Any) -> None:
     assert plan.budget_ratio == 1.0 and plan.warnings == ()
 
 
+def test_several_budgets_on_latency_are_all_told(workspace: Any) -> None:
+    latency = "[{p50: 5 ms, p95: 50%}, {throughput: 2x, batch_size: 8}]"
+    plan = plan_of(workspace, **{BUDGET: f"latency: {latency}"})
+    assert plan.facts()["latency"] == (
+        "p50 ≤ 5 ms and p95 ≤ 50% of the baseline's at batch 1 on cpu; texts of the data; and "
+        "throughput ≥ 200% of the baseline's at batch 8 on cpu; texts of the data"
+    )
+    assert plan.latency is not None
+    each = [plan.latency, *plan.latency["others"]]
+    assert [(one["statistic"], one["limit"], one["batch_size"]) for one in each] == [
+        ("p50", "5 ms", 1),
+        ("p95", "50%", 1),
+        ("mean", "200%", 8),
+    ]
+
+
 def test_without_a_budget_on_latency_nothing_is_timed(workspace: Any) -> None:
     plan = plan_of(workspace)
     assert plan.to_plain()["latency"] is None

@@ -246,3 +246,66 @@ def test_choosing_among_nothing_is_refused(call):
 def test_limits_that_mean_nothing_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Limits(**wrong)
+
+
+def timed_twice(id: int, drop: float, high: float, other: float, **changes: Any) -> Point:
+    """A point that was timed on single texts and on batches of 32."""
+    kind = {"statistic": "p95", "batch_size": 1, "value": high - 0.5, "high": high}
+    more = {"statistic": "mean", "batch_size": 32, "value": other - 5, "high": other}
+    stable = {"verdict": "stable"}
+    return Point(id, drop, 0.3, {**kind, **stable, "others": [{**more, **stable, **changes}]})
+
+
+BOTH = Limits(max_drop=0.01, max_latency_ms=8, other_latencies_ms=(100,))
+
+
+@pytest.mark.parametrize(
+    ("point", "feasible"),
+    [
+        (timed_twice(1, 0.0, 8, 100), True),
+        (timed_twice(1, 0.0, 8.1, 90), False),
+        (timed_twice(1, 0.0, 7, 101), False),
+        (timed_twice(1, 0.0, 7, 90, verdict="unstable"), False),
+        (timed_twice(1, 0.0, 7, 90, verdict="predicted"), False),
+        (timed(1, 0.0, 0.3, high=7), False),
+        (Point(1, 0.0, 0.3), False),
+    ],
+)
+def test_every_limit_on_latency_must_be_met_by_what_was_measured(point: Point, feasible: bool):
+    assert is_feasible(point, BOTH) is feasible
+    assert math.isinf(excess(point, BOTH)) == (point.latency is None or not _is_known(point))
+
+
+def _is_known(point: Point) -> bool:
+    others = (point.latency or {}).get("others") or [{"verdict": "unstable"}]
+    return all(other["verdict"] == "stable" for other in others)
+
+
+def test_the_relaxation_names_the_limit_that_is_missed():
+    points = [timed_twice(1, 0.004, 7, 123), timed_twice(2, 0.002, 9.5, 90)]
+    assert choose(points, BOTH).relaxations == [
+        "raise latency p95 at batch 1 from 8 ms to 9.5 ms (point 2: drop 0.2 pt, 30% FLOPs)",
+        "raise latency mean at batch 32 from 100 ms to 123 ms (point 1: drop 0.4 pt, 30% FLOPs)",
+    ]
+    together = choose([timed_twice(3, 0.002, 9, 120, lengths=[16, 64])], BOTH).relaxations
+    assert together == [
+        "raise latency p95 at batch 1 from 8 ms to 9 ms and latency mean at batch 32 of 16 to 64 "
+        "tokens from 100 ms to 120 ms (point 3: drop 0.2 pt, 30% FLOPs)"
+    ]
+
+
+def test_the_closest_is_so_by_the_worst_of_all_limits():
+    points = [timed_twice(1, 0.0, 7, 200), timed_twice(2, 0.0, 8.4, 110)]
+    assert closest(points, BOTH) == points[1]
+    assert best(points, Limits(max_latency_ms=8)) == points[0]
+
+
+@pytest.mark.parametrize("others", [(0.0,), (5.0, math.inf), (-1.0,)])
+def test_further_limits_must_be_positive_and_finite(others: tuple[float, ...]):
+    with pytest.raises(ValueError, match="other_latencies_ms must be positive and finite"):
+        Limits(max_latency_ms=8, other_latencies_ms=others)
+
+
+def test_further_limits_come_with_a_first():
+    with pytest.raises(ValueError, match="must come with max_latency_ms"):
+        Limits(other_latencies_ms=(5.0,))

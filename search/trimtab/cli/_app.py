@@ -273,7 +273,7 @@ def emit(
         emission = found.emit_for(limits, out, force, reporter)
     choice = emission.choice or choice
     if as_json:
-        print_json(emission_plain(choice, emission))
+        print_json(emission_plain(choice, emission, limits))
     else:
         show_emission(choice, emission)
     return 0 if choice.feasible else NOTHING_FEASIBLE

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trimtab._latency_words import and_latency, latency_text, shown_latency
+from trimtab._parts import joined, parts_of
 from trimtab.cli._console import put, say
 from trimtab.cli._tables import (
     big,
@@ -155,13 +156,14 @@ def show_plan(plan: Plan) -> None:
         say(f"warning: {warning}")
 
 
-def emission_plain(choice: Choice[PointRow], emission: Emission) -> dict[str, Any]:
-    """Gives a written checkpoint as JSON-able values."""
+def emission_plain(choice: Choice[PointRow], emission: Emission, limits: Limits) -> dict[str, Any]:
+    """Gives a checkpoint that was written for some limits as JSON-able values."""
+    latency = shown_latency(choice.point.latency, limits.other_latencies_ms)
     return {
         "checkpoint": str(emission.path),
         "feasible": choice.feasible,
         "relaxations": list(choice.relaxations),
-        "point": point_plain(choice.point),
+        "point": {**point_plain(choice.point), "latency_ms": latency},
         "certified": emission.certificate.holds,
         "certificate": emission.certificate.facts(),
         "delivered_latency": delivered_plain(emission.latency),
@@ -187,8 +189,14 @@ def delivered_plain(latency: dict[str, Any] | None) -> dict[str, Any] | None:
     """Gives what ``--json`` tells of how long a checkpoint took; None where it was not timed."""
     if latency is None:
         return None
-    known = {name: latency.get(name) for name in ("holds", "max_ms", "reason", "verdict")}
-    return {**(shown_latency(latency) or {}), **known}
+    parts = [
+        {
+            **(shown_latency(part) or {}),
+            **{name: part.get(name) for name in ("holds", "max_ms", "reason", "verdict")},
+        }
+        for part in parts_of(latency)
+    ]
+    return joined(parts)
 
 
 def _held(latency: dict[str, Any]) -> str:
@@ -207,7 +215,8 @@ def _shortest(path: Path) -> Path:
 def run_plain(result: RunResult) -> dict[str, Any]:
     """Gives a run's result as JSON-able values."""
     timing = {} if result.timing is None else {"timing": result.timing.to_plain()}
-    return {"study": result.study, **emission_plain(result.choice, result.emission), **timing}
+    emitted = emission_plain(result.choice, result.emission, result.limits)
+    return {"study": result.study, **emitted, **timing}
 
 
 def show_result(result: RunResult, spec: Spec) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from trimtab._parts import parts_of
 from trimtab.controller._limits import finetune_of, limits_of
 from trimtab.controller._points import PointMaker
 from trimtab.controller._reference import establish_latency
@@ -60,9 +61,8 @@ def establish_baseline(session: Session) -> Baseline:
         "artifact": key,
     }
     latency = session.baseline["latency_ms"]
-    session.limits = limits_of(
-        session.spec, measurement.metric, None if latency is None else latency["value"]
-    )
+    own_ms = [part["value"] for part in parts_of(latency)]
+    session.limits = limits_of(session.spec, measurement.metric, *own_ms)
     _record(session, Baseline(key, survey, measurement))
     return Baseline(key, survey, measurement)
 
@@ -133,9 +133,7 @@ def _record(session: Session, baseline: Baseline) -> None:
     """Writes the baseline as a point and judges all points by the limits of this run's spec."""
     assert session.limits is not None
     limits, store, lease = session.limits, session.store, session.lease
-    store.update_study(
-        lease, baseline=session.baseline, limits={k: v for k, v in vars(limits).items()}
-    )
+    store.update_study(lease, baseline=session.baseline, limits=limits.to_plain())
     maker = PointMaker(baseline.measurement, limits)
     points = maker.points(baseline.key, [], baseline.measurement)
     ids = store.add_points(lease, points)

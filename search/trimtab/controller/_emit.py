@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.controller._limits import latency_of, task_of
+from trimtab._parts import parts_of
+from trimtab.controller._limits import latencies_of, task_of
 from trimtab.controller._reference import check_of
 from trimtab.controller._report import Reporter
 from trimtab.controller._runner import JobRunner
@@ -94,11 +95,12 @@ def emit_of_study(
 def _check(spec: Spec, study: StudyRow, limits: Limits) -> LatencyCheck | None:
     """Gives how the checkpoint is timed; None where the study has no latency budget.
 
-    A limit other than the spec's is one in milliseconds, whatever the spec's is relative to.
+    A limit other than the spec's is one in milliseconds, whatever the spec's is relative to, and on
+    what the spec limits first.
     """
-    wanted, reference = latency_of(spec), (study.baseline or {}).get("latency_ms")
-    if wanted is None or reference is None:
+    wanted, reference = latencies_of(spec), (study.baseline or {}).get("latency_ms")
+    if not wanted or reference is None:
         return None
-    check = check_of(spec, wanted, limits, reference)
+    check = check_of(wanted, limits, parts_of(reference))
     is_of_spec = limits.max_latency_ms == study.limits.get("max_latency_ms")
     return check if is_of_spec else replace(check, reference=None)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from trimtab.selection import Limits
-from trimtab.spec import LatencyBudget, Spec
-from trimtab_workers.latency.workload import Statistic, Workload
+from trimtab.spec import LatencyLimit, Spec
+from trimtab_workers.latency.asked import Asked
+from trimtab_workers.latency.workload import Workload
 from trimtab_workers.task import DataSource, Finetune, Task
 
 
-@dataclass(frozen=True)
-class LatencyWanted:
-    """What is timed for a latency budget, and which statistic of it is limited."""
-
-    statistic: Statistic
-    workload: Workload
-
-
 def limits_of(
-    spec: Spec, baseline_metric: float, baseline_latency_ms: float | None = None
+    spec: Spec,
+    baseline_metric: float,
+    baseline_latency_ms: float | None = None,
+    *others_ms: float,
 ) -> Limits:
     """Gives a spec's limits as numbers, once the baseline's metric is known.
 
@@ -28,39 +22,53 @@ def limits_of(
         baseline_metric: What ``1%`` of drop is a share of.
         baseline_latency_ms: The baseline's own value of the statistic that is limited; while it
             is None, a limit relative to it is left out.
+        others_ms: The same of further limits on latency; without them these are left out.
     """
-    flops, latency = spec.budget.flops, spec.budget.latency
+    flops, (latency, *others) = spec.budget.flops, spec.budget.latency_limits or (None,)
     return Limits(
         max_drop=spec.max_drop.limit(baseline_metric),
         max_flops_ratio=None if flops is None else flops.ratio,
         max_flops=None if flops is None else flops.absolute,
         max_latency_ms=None if latency is None else _max_latency_ms(latency, baseline_latency_ms),
+        other_latencies_ms=tuple(
+            limit.ms(own) for limit, own in zip(others, others_ms, strict=False)
+        ),
     )
 
 
-def _max_latency_ms(budget: LatencyBudget, baseline_ms: float | None) -> float | None:
-    if baseline_ms is None and budget.bound.ratio is not None:
+def _max_latency_ms(limit: LatencyLimit, baseline_ms: float | None) -> float | None:
+    if baseline_ms is None and limit.is_relative:
         return None
-    return budget.limit(baseline_ms or 0.0)
+    return limit.ms(baseline_ms or 0.0)
 
 
-def latency_of(spec: Spec) -> LatencyWanted | None:
-    """Gives what a spec's latency budget is about; None where it has none.
+def latencies_of(spec: Spec) -> tuple[Asked, ...]:
+    """Gives what is timed for a spec's limits on latency, in their order; none without a budget.
 
-    Where it names no device, that is the one of the workers.
+    All are timed on one device: the one that is named, or else that of the workers.
     """
-    budget = spec.budget.latency
-    if budget is None:
-        return None
-    device = spec.workers.device if budget.device in (None, "auto") else budget.device
-    workload = Workload(
-        batch_size=budget.batch_size,
-        device=device or "auto",
-        threads=budget.threads,
-        lengths=budget.lengths,
+    limits = spec.budget.latency_limits
+    named = [limit.budget.device for limit in limits if limit.budget.names_device]
+    device = named[0] if named else spec.workers.device
+    return tuple(
+        Asked(limit.statistic, _workload(limit, device or "auto", spec), limit.is_relative)
+        for limit in limits
+    )
+
+
+def latency_of(spec: Spec) -> Asked | None:
+    """Gives what the first limit on latency is about; None where there is none."""
+    return next(iter(latencies_of(spec)), None)
+
+
+def _workload(limit: LatencyLimit, device: str, spec: Spec) -> Workload:
+    return Workload(
+        batch_size=limit.budget.batch_size,
+        device=device,
+        threads=limit.budget.threads,
+        lengths=limit.budget.lengths,
         seed=spec.search.seed,
     )
-    return LatencyWanted(budget.statistic, workload)
 
 
 def budget_ratio(limits: Limits, baseline_flops: float) -> float | None:

@@ -1,17 +1,25 @@
-"""The baseline's latency, which a study's points are compared with on one and the same machine."""
+"""The baseline's latency, which a study's points are compared with on one and the same machine.
+
+Legend:
+    wanted     what the limits on latency ask for, in their order
+    part       what is known of one of them: of a point, or of the baseline
+    reference  the baseline's parts
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from trimtab.controller._expected import PREDICTED
-from trimtab.controller._limits import LatencyWanted, latency_of
+from trimtab._parts import joined_as, parts_of
+from trimtab.controller._expected import PREDICTED, whole
+from trimtab.controller._limits import latencies_of
 from trimtab.controller._session import Session
 from trimtab.emission import LatencyCheck
 from trimtab.selection import Limits
-from trimtab.spec import Spec
-from trimtab_workers.jobs import BenchJob, Candidate
+from trimtab_workers.jobs import BenchJob, BenchResult, Candidate
+from trimtab_workers.latency.asked import Asked, Timing, in_order, timings_of
 from trimtab_workers.latency.summary import Latency
 from trimtab_workers.latency.workload import Statistic
 
@@ -21,103 +29,115 @@ SAME_SPEED = 0.15
 
 
 def establish_latency(session: Session, key: str) -> dict[str, Any] | None:
-    """Times the baseline, or finds that an earlier run's figure still holds.
+    """Times the baseline, or finds that an earlier run's figures still hold.
 
     Where the machine runs at another speed than it did, or something else is timed now, what was
     measured so far says nothing any more and is forgotten. Without a budget nothing is timed, and
     an earlier run's figure stays, for a budget that may come back.
     """
-    wanted = latency_of(session.spec)
+    wanted = latencies_of(session.spec)
     known: dict[str, Any] | None = (session.study.baseline or {}).get("latency_ms")
-    if wanted is None:
+    if not wanted:
         return known
     with session.spending.on("baseline"):
         now = _timed(session, key, wanted)
-    if known is not None and _still_holds(known, now):
-        _change(session, lambda latency: restated(latency, wanted.statistic))
-        return _in_terms_of(known, wanted.statistic)
-    if known is not None:
+    before = parts_of(known)
+    sources = [_source_of(part, before) for part in now]
+    if known is not None and None in sources:
         session.reporter.note(
             "the machine or what is timed is not what it was, so points are timed again"
         )
-    _change(session, lambda latency: None)
-    return now
+    _change(session, lambda latency: restated(latency, sources, wanted))
+    parts = [
+        part if source is None else _in_terms_of(before[source], asked.statistic)
+        for part, source, asked in zip(now, sources, wanted, strict=True)
+    ]
+    return joined_as(parts, wanted)
 
 
-def reference_speed(reference: dict[str, Any], spec: Spec) -> float | None:
+def reference_speed(reference: Mapping[str, Any], asked: Asked) -> float | None:
     """Gives the baseline's median at whose speed times are stated; None where a ratio is asked for.
 
     Times in milliseconds are compared with others of the study, and the machine may have run faster
     or slower then. A figure that was not stable is no speed to go by.
     """
     is_known = reference["verdict"] == "stable"
-    return float(reference["p50"]) if is_known and not is_relative(spec) else None
+    return float(reference["p50"]) if is_known and not asked.is_relative else None
 
 
-def stated(latency: Latency, reference: dict[str, Any], spec: Spec) -> Latency:
-    """States a latency as the budget asks for it: relative to the baseline's, or as it was."""
-    if not is_relative(spec):
+def stated(latency: Latency, reference: Mapping[str, Any], asked: Asked) -> Latency:
+    """States a latency as it is asked for: relative to the baseline's, or as it was."""
+    if not asked.is_relative:
         return latency
     return latency.relative_to(Latency.from_plain(reference))
 
 
-def margin_of(reference: dict[str, Any], spec: Spec) -> float:
+def margin_of(reference: Mapping[str, Any], asked: Asked) -> float:
     """Gives how far an interval's upper end is above its value: that end must be within a limit.
 
     Of a ratio it is near, as the same texts came for both; of a time it depends on the texts.
     """
-    return 1.0 if is_relative(spec) else float(reference["high"] / reference["value"])
-
-
-def is_relative(spec: Spec) -> bool:
-    """Tells whether the latency budget is a share of the baseline's.
-
-    Then a ratio is asked for, and that is measured in pairs whatever the machine's speed; a budget
-    in milliseconds is about the time that passes.
-    """
-    budget = spec.budget.latency
-    return budget is not None and budget.bound.ratio is not None
+    return 1.0 if asked.is_relative else float(reference["high"] / reference["value"])
 
 
 def check_of(
-    spec: Spec, wanted: LatencyWanted, limits: Limits, reference: dict[str, Any]
+    wanted: Sequence[Asked], limits: Limits, references: Sequence[Mapping[str, Any]]
 ) -> LatencyCheck:
-    """Gives how a checkpoint of a study is timed before it is delivered."""
-    return LatencyCheck(
-        wanted.statistic,
-        wanted.workload,
-        limits.max_latency_ms,
-        reference if is_relative(spec) else None,
+    """Gives how a checkpoint of a study is timed before it is delivered.
+
+    Of the wanted ones after the first, those that the limits name.
+    """
+    allowed = (limits.max_latency_ms, *limits.other_latencies_ms)
+    first, *others = (
+        LatencyCheck(
+            asked.statistic, asked.workload, max_ms, reference if asked.is_relative else None
+        )
+        for asked, max_ms, reference in zip(wanted, allowed, references, strict=False)
     )
+    return replace(first, others=tuple(others))
 
 
-def _timed(session: Session, key: str, wanted: LatencyWanted) -> dict[str, Any]:
+def _timed(session: Session, key: str, wanted: Sequence[Asked]) -> list[dict[str, Any]]:
+    """Times the baseline as it is wanted; gives a part for each."""
+    timings = timings_of(wanted)
+    every = in_order(timings, [_figures(session, key, timing) for timing in timings])
+    return [
+        {
+            **latency.to_plain(),
+            "workload": asked.workload.to_plain(),
+            "is_relative": asked.is_relative,
+        }
+        for latency, asked in zip(every, wanted, strict=True)
+    ]
+
+
+def _figures(session: Session, key: str, timing: Timing) -> list[Latency]:
     """Times the baseline against a copy of itself, again where that was not stable."""
     for _ in range(MOST_TRIES):
-        job = BenchJob(
-            session.place,
-            key,
-            (Candidate(key, {}),),
-            wanted.workload,
-            wanted.statistic,
-            is_relative=is_relative(session.spec),
-            limit_s=LIMIT_S,
-        )
-        (result,) = session.runner.run(job, "timing the baseline")
-        event = {"point": None, "what": "baseline", "samples_ms": result.samples}
-        session.store.log_event(session.study.id, "latency", event)
-        if result.latency.verdict == "stable":
-            break
-    else:
-        session.reporter.note(f"the baseline's latency is not stable: {result.latency.reason}")
-    return {
-        **result.latency.to_plain(),
-        "workload": wanted.workload.to_plain(),
-        "is_relative": is_relative(session.spec),
-    }
+        figures = timing.figures(_result(session, key, timing))
+        doubts = [each.reason for each in figures if each.verdict != "stable"]
+        if not doubts:
+            return figures
+    session.reporter.note(f"the baseline's latency is not stable: {doubts[0]}")
+    return figures
 
 
-def _still_holds(known: dict[str, Any], now: dict[str, Any]) -> bool:
+def _result(session: Session, key: str, timing: Timing) -> BenchResult:
+    job = BenchJob(session.place, key, (Candidate(key, {}),), **timing.settings(), limit_s=LIMIT_S)
+    result: BenchResult
+    (result,) = session.runner.run(job, "timing the baseline")
+    event = {"point": None, "what": "baseline", "samples_ms": result.samples}
+    session.store.log_event(session.study.id, "latency", event)
+    return result
+
+
+def _source_of(now: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> int | None:
+    """Finds which of the figures of an earlier run compare with what is timed now."""
+    holding = (place for place, known in enumerate(before) if _still_holds(known, now))
+    return next(holding, None)
+
+
+def _still_holds(known: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Tells whether what was timed beside an earlier figure compares with what will be timed.
 
     Ratios do whatever the machine's speed; and what cannot be timed well now disproves nothing.
@@ -130,19 +150,40 @@ def _still_holds(known: dict[str, Any], now: dict[str, Any]) -> bool:
     return bool(abs(now["p50"] / known["p50"] - 1) <= SAME_SPEED)
 
 
-def restated(latency: dict[str, Any], statistic: Statistic) -> dict[str, Any]:
-    """Gives a latency for the statistic that the budget is on now.
+def restated(
+    latency: Mapping[str, Any], sources: Sequence[int | None], wanted: Sequence[Asked]
+) -> dict[str, Any] | None:
+    """Gives a latency for what is wanted now, each part from the place named in ``sources``.
+
+    None where nothing of it is wanted. What has to be timed anew gets all its chances again.
+    """
+    before = parts_of(latency)
+    parts = [
+        None
+        if source is None or source >= len(before)
+        else _restated(before[source], asked.statistic)
+        for source, asked in zip(sources, wanted, strict=True)
+    ]
+    if all(part is None for part in parts):
+        return None
+    found = whole(parts, wanted)
+    is_known = all(part is not None and part.get("value") is not None for part in parts)
+    return found if is_known or len(wanted) == 1 else {**found, "tries": 0}
+
+
+def _restated(part: Mapping[str, Any], statistic: Statistic) -> dict[str, Any]:
+    """Gives a part for another statistic of the same times.
 
     What was only predicted stays; what was not stable is forgotten, and gets another chance.
     """
-    if latency.get("verdict") == "unstable":
-        return {"value": None, "verdict": PREDICTED, PREDICTED: latency.get(PREDICTED)}
-    if latency.get("value") is None:
-        return {**latency, "tries": 0}
-    return _in_terms_of(latency, statistic)
+    if part.get("verdict") == "unstable":
+        return {"value": None, "verdict": PREDICTED, PREDICTED: part.get(PREDICTED)}
+    if part.get("value") is None:
+        return {**part, "tries": 0}
+    return _in_terms_of(part, statistic)
 
 
-def _in_terms_of(latency: dict[str, Any], statistic: Statistic) -> dict[str, Any]:
+def _in_terms_of(latency: Mapping[str, Any], statistic: Statistic) -> dict[str, Any]:
     return {**latency, **Latency.from_plain(latency).with_statistic(statistic).to_plain()}
 
 

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from trimtab._parts import parts_of
 from trimtab.controller._baseline import Baseline
-from trimtab.controller._expected import Expectation, is_timed, only_predicted, predicted_of
-from trimtab.controller._limits import LatencyWanted, latency_of
-from trimtab.controller._predictor import Predictor
+from trimtab.controller._expected import Expectation, is_predicted, is_timed, with_predictions
+from trimtab.controller._forecast import Forecast
+from trimtab.controller._limits import latencies_of
 from trimtab.controller._reference import check_of, margin_of
 from trimtab.controller._session import Session
 from trimtab.controller._timing import PointTimer, measured_of
@@ -27,6 +28,7 @@ from trimtab.controller._to_time import (
 )
 from trimtab.emission import LatencyCheck
 from trimtab_storage import NewPoint, PointRow
+from trimtab_workers.latency.asked import Asked
 
 MOST_AT_ONCE = 4
 TRIALS_EACH = 3
@@ -38,8 +40,8 @@ MOST_ROUNDS_AT_THE_END = 4
 
 def stopwatch_of(session: Session, baseline: Baseline) -> Stopwatch | None:
     """Gives the stopwatch of a study with a latency budget; None where it has none."""
-    wanted = latency_of(session.spec)
-    if wanted is None:
+    wanted = latencies_of(session.spec)
+    if not wanted:
         return None
     stopwatch = Stopwatch(session, baseline, wanted)
     stopwatch.predict_others()
@@ -47,62 +49,68 @@ def stopwatch_of(session: Session, baseline: Baseline) -> Stopwatch | None:
 
 
 class Stopwatch:
-    """Predicts and times the points of one study against one reference of the dense model."""
+    """Predicts and times the points of one study against references of the dense model."""
 
-    def __init__(self, session: Session, baseline: Baseline, wanted: LatencyWanted) -> None:
+    def __init__(self, session: Session, baseline: Baseline, wanted: Sequence[Asked]) -> None:
         assert session.baseline is not None and session.limits is not None
-        self.reference: dict[str, Any] = session.baseline["latency_ms"]
+        self._references = parts_of(session.baseline["latency_ms"])
         self._session, self._baseline, self._wanted = session, baseline, wanted
         self._limits = session.limits
-        self._predictor = Predictor(session, baseline, wanted.workload, self.reference)
-        self._timer = PointTimer(session, baseline, wanted, self.reference)
-        self.expectation = Expectation(
-            wanted.statistic, self.reference["value"], margin_of(self.reference, session.spec)
+        self._forecast = Forecast(session, baseline, wanted, self._references)
+        self._timer = PointTimer(session, baseline, wanted, self._references)
+        first, *others = (
+            Expectation(asked.statistic, reference["value"], margin_of(reference, asked))
+            for asked, reference in zip(wanted, self._references, strict=True)
         )
+        self.expectation = replace(first, others=tuple(others))
         self._points: dict[int, Prospective] = {}
         self._seen_id, self._ended = 0, 0
 
     # What a search goes by
 
     def aim(self, flops_budget: float | None) -> float | None:
-        """Gives the share of the FLOPs to make models at: within both budgets, as it is expected.
+        """Gives the share of the FLOPs to make models at: within all budgets, as it is expected.
 
         Where models that should be within the limit were timed and are not, it is less by as much.
         Round, so that the same models serve again when the table says a little more or less.
         """
-        limit = self._limits.max_latency_ms
-        if limit is None:
+        limits = self._limits.latencies_ms
+        if not limits:
             return flops_budget
         self._read()
         slower = slowness(self._points.values(), self._limits, self.expectation)
-        share = self._predictor.share_within(
-            self._wanted.statistic, limit / self.expectation.margin / slower
+        share = self._forecast.share_within(
+            [
+                limit / margin / slow
+                for limit, margin, slow in zip(
+                    limits, self.expectation.margins, slower, strict=True
+                )
+            ]
         )
         rounded = LEAST_AIM if share is None else max(LEAST_AIM, int(share * 50) / 50)
         return rounded if flops_budget is None else min(rounded, flops_budget)
 
     def prices(self) -> str:
         """Gives what heads and filters take, for steps that count in time."""
-        return self._predictor.prices(self._wanted.statistic)
+        return self._forecast.prices(self._limits.latencies_ms)
 
     def with_predictions(self, points: Sequence[NewPoint]) -> list[NewPoint]:
         """Gives new points the latency that is predicted for them."""
-        predicted = self._predictor.of([(point.artifact_key, point.knobs) for point in points])
+        predicted = self._forecast.of([(point.artifact_key, point.knobs) for point in points])
         return [
-            replace(point, latency=only_predicted(guess))
-            for point, guess in zip(points, predicted, strict=True)
+            replace(point, latency=guess) for point, guess in zip(points, predicted, strict=True)
         ]
 
     def predict_others(self) -> None:
         """Gives a prediction to points without one, such as those of runs without the budget."""
         every = self._session.store.points(self._session.study.id)
-        without = [p for p in every if not is_timed(p.latency) and not predicted_of(p.latency)]
-        found = self._predictor.of([(point.artifact_key, point.knobs) for point in without])
+        without = [p for p in every if not is_timed(p.latency) and not is_predicted(p.latency)]
+        found = self._forecast.of([(point.artifact_key, point.knobs) for point in without])
         self._timer.record(
             {
-                point.id: latency
+                point.id: with_predictions(point.latency, guess)
                 for point, guess in zip(without, found, strict=True)
-                if (latency := only_predicted(guess)) is not None
+                if guess is not None
             }
         )
 
@@ -164,7 +172,7 @@ class Stopwatch:
 
     def check(self) -> LatencyCheck:
         """Gives how a checkpoint is timed before it is delivered."""
-        return check_of(self._session.spec, self._wanted, self._limits, self.reference)
+        return check_of(self._wanted, self._limits, self._references)
 
     def note_missed(self, point: PointRow, latency: Mapping[str, Any]) -> list[PointRow]:
         """Takes down what a written checkpoint took, which its point had promised otherwise."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
+from trimtab._parts import NAMES, joined, parts_of
 from trimtab.controller._baseline import Baseline
-from trimtab.controller._expected import PREDICTED
-from trimtab.controller._limits import LatencyWanted
-from trimtab.controller._reference import is_relative, reference_speed, stated
+from trimtab.controller._expected import PREDICTED, predicted_of, whole
+from trimtab.controller._reference import reference_speed, stated
 from trimtab.controller._session import Session
 from trimtab.controller._to_time import MOST_TRIES, Prospective
 from trimtab.errors import InputError, InterruptedStudyError, JobError, TrimtabError
@@ -16,23 +17,25 @@ from trimtab.forge import Forge, is_on_disk
 from trimtab.selection import is_feasible
 from trimtab_storage import PointRow
 from trimtab_workers.jobs import BenchJob, BenchResult, Candidate
+from trimtab_workers.latency.asked import Asked, Timing, in_order, timings_of
 
 SECONDS_EACH = 3.0
 
 
 class PointTimer:
-    """Times points of one study against one reference of the dense model."""
+    """Times points of one study against references of the dense model, one for each limit."""
 
     def __init__(
         self,
         session: Session,
         baseline: Baseline,
-        wanted: LatencyWanted,
-        reference: dict[str, Any],
+        wanted: Sequence[Asked],
+        references: Sequence[Mapping[str, Any]],
     ) -> None:
         assert session.limits is not None
         self._session, self._baseline, self._wanted = session, baseline, wanted
-        self._reference, self._limits = reference, session.limits
+        self._references, self._limits = references, session.limits
+        self._timings = timings_of(wanted)
         self._forge = Forge(
             session.store,
             session.place,
@@ -76,22 +79,22 @@ class PointTimer:
     def _timed(self, points: Sequence[Prospective]) -> list[PointRow]:
         """Times points; where that fails, as when memory is short, one by one or not at all."""
         try:
-            return self._keep(points, self._measured(points))
+            return self._keep(points, [self._measured(each, points) for each in self._timings])
         except (JobError, InputError) as error:
             if len(points) > 1:
                 return [row for point in points for row in self._timed([point])]
             self._session.reporter.note(f"point {points[0].id} could not be timed: {error}")
             return self._give_up(points)
 
-    def _measured(self, points: Sequence[Prospective]) -> list[BenchResult]:
+    def _measured(self, timing: Timing, points: Sequence[Prospective]) -> list[BenchResult]:
+        known = [(self._references[place], self._wanted[place]) for place in timing.places]
+        speeds = [reference_speed(reference, asked) for reference, asked in known]
         job = BenchJob(
             self._session.place,
             self._baseline.key,
             tuple(Candidate(point.artifact_key, dict(point.knobs)) for point in points),
-            self._wanted.workload,
-            self._wanted.statistic,
-            reference_p50_ms=reference_speed(self._reference, self._session.spec),
-            is_relative=is_relative(self._session.spec),
+            **timing.settings(),
+            reference_p50_ms=next((speed for speed in speeds if speed is not None), None),
             limit_s=SECONDS_EACH * (1 + len(points)),
         )
         word = "point" if len(points) == 1 else "points"
@@ -99,15 +102,33 @@ class PointTimer:
         return results
 
     def _keep(
-        self, points: Sequence[Prospective], results: Sequence[BenchResult]
+        self, points: Sequence[Prospective], results: Sequence[Sequence[BenchResult]]
     ) -> list[PointRow]:
+        """Writes down what each timing found of each point."""
         found = {}
-        for point, result in zip(points, results, strict=True):
-            latency = stated(result.latency, self._reference, self._session.spec)
-            found[point.id] = measured_of(point, latency.to_plain())
-            samples = {"point": point.id, "what": "point", "samples_ms": result.samples}
-            self._session.store.log_event(self._session.study.id, "latency", samples)
+        for point, own in zip(points, zip(*results, strict=True), strict=True):
+            found[point.id] = measured_of(point, self._latency(own))
+            for timing, result in zip(self._timings, own, strict=True):
+                self._log(point, timing, result)
         return self.record(found)
+
+    def _latency(self, results: Sequence[BenchResult]) -> dict[str, Any]:
+        """Puts a point's latency together from what was timed, a part for each limit."""
+        pairs = zip(self._timings, results, strict=True)
+        figures = in_order(self._timings, [timing.figures(result) for timing, result in pairs])
+        parts = [
+            stated(figure, reference, asked).to_plain()
+            for figure, reference, asked in zip(
+                figures, self._references, self._wanted, strict=True
+            )
+        ]
+        return whole(parts, self._wanted)
+
+    def _log(self, point: Prospective, timing: Timing, result: BenchResult) -> None:
+        samples = {"point": point.id, "what": "point", "samples_ms": result.samples}
+        if len(self._timings) > 1:
+            samples["workload"] = timing.asked[0].workload.to_plain()
+        self._session.store.log_event(self._session.study.id, "latency", samples)
 
     def _give_up(self, points: Sequence[Prospective]) -> list[PointRow]:
         return self.record({p.id: {**measured_of(p, {}), "tries": MOST_TRIES} for p in points})
@@ -125,5 +146,18 @@ class PointTimer:
 
 def measured_of(point: Prospective, measured: Mapping[str, Any]) -> dict[str, Any]:
     """Gives a point's latency once it was timed, or could not be, the prediction beside it."""
-    predicted = {"value": None, "verdict": PREDICTED, PREDICTED: point.predicted}
-    return {**predicted, **measured, "tries": point.tries + 1}
+    first, *others = parts_of(measured)
+    nothing: Mapping[str, Any] = {}
+    known = [
+        {**_untimed(predicted_of(before)), **_names_of(before), **now}
+        for before, now in zip_longest(point.others, others, fillvalue=nothing)
+    ]
+    return {**joined([{**_untimed(point.predicted), **first}, *known]), "tries": point.tries + 1}
+
+
+def _untimed(predicted: Mapping[str, float] | None) -> dict[str, Any]:
+    return {"value": None, "verdict": PREDICTED, PREDICTED: predicted}
+
+
+def _names_of(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: part[name] for name in NAMES if name in part}

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab.controller._expected import PREDICTED, Expectation, is_timed
+from trimtab._parts import OTHERS, Latency, parts_of
+from trimtab.controller._expected import PREDICTED, Expectation, is_timed, predicted_of
 from trimtab.frontier import non_dominated
 from trimtab.selection import Limits, best, closest
 from trimtab_storage import PointRow
@@ -22,7 +23,10 @@ WELL_USED = 0.92
 
 @dataclass(frozen=True, slots=True)
 class Prospective:
-    """A point as selection would see it if it took what it is expected to."""
+    """A point as selection would see it if it took what it is expected to.
+
+    ``others`` is what is known of it for further limits on latency.
+    """
 
     id: int
     artifact_key: str
@@ -36,6 +40,7 @@ class Prospective:
     is_dense: bool
     is_timed: bool
     tries: int
+    others: tuple[Latency, ...] = ()
 
     @classmethod
     def of(cls, point: PointRow, expectation: Expectation) -> Prospective:
@@ -53,6 +58,7 @@ class Prospective:
             is_dense=not point.recipe,
             is_timed=is_timed(point.latency),
             tries=int((point.latency or {}).get("tries", 0)),
+            others=tuple((point.latency or {}).get(OTHERS) or ()),
         )
 
     @property
@@ -94,26 +100,43 @@ def would_be_delivered(points: Sequence[Prospective], limits: Limits) -> Prospec
     return best(points, limits) or (closest(made, limits) if made else None)
 
 
-def slowness(points: Iterable[Prospective], limits: Limits, expectation: Expectation) -> float:
-    """Tells how much longer models take than was expected, where that is why the limit is missed.
+def slowness(
+    points: Iterable[Prospective], limits: Limits, expectation: Expectation
+) -> list[float]:
+    """Tells for each limit how much longer models take than was expected, if that is why they miss.
 
     It is that of models that were expected to be within the limit and are not; 1 where there are
     none, and where another model makes use of what the limit allows.
     """
-    limit, ratios = limits.max_latency_ms, []
-    if limit is None:
+    timed = [point for point in points if point.is_timed]
+    every = zip(limits.latencies_ms, (expectation, *expectation.others), strict=True)
+    return [
+        _slowness([_taken_and_expected(point, place, each) for point in timed], limit_ms)
+        for place, (limit_ms, each) in enumerate(every)
+    ]
+
+
+def _taken_and_expected(
+    point: Prospective, place: int, expectation: Expectation
+) -> tuple[float, float]:
+    """Gives what a point takes of one limit, and what was expected of it before."""
+    guess = point.predicted if place == 0 else predicted_of(point.others[place - 1])
+    taken = float(parts_of(point.latency)[place]["high"])
+    return taken, expectation.ms({PREDICTED: guess}, point.flops_ratio)
+
+
+def _slowness(every: Sequence[tuple[float, float]], limit_ms: float) -> float:
+    if any(WELL_USED * limit_ms <= taken <= limit_ms for taken, _ in every):
         return 1.0
-    for point in (point for point in points if point.is_timed):
-        expected = expectation.ms({PREDICTED: point.predicted}, point.flops_ratio)
-        if WELL_USED * limit <= point.expected_ms <= limit:
-            return 1.0
-        if expected <= limit < point.expected_ms:
-            ratios.append(point.expected_ms / expected)
-    return statistics.median(ratios) if ratios else 1.0
+    over = [taken / expected for taken, expected in every if expected <= limit_ms < taken]
+    return statistics.median(over) if over else 1.0
 
 
 def _distance(point: Prospective, limits: Limits) -> tuple[bool, float]:
     is_over = limits.max_drop is not None and point.drop > limits.max_drop
     if limits.max_latency_ms is None:
         return is_over, point.expected_ms
-    return is_over, abs(math.log(max(point.expected_ms, 1e-9) / limits.max_latency_ms))
+    expected = [max(float(part["high"]), 1e-9) for part in parts_of(point.latency)]
+    # Of several limits the one that binds.
+    shares = [ms / limit for ms, limit in zip(expected, limits.latencies_ms, strict=False)]
+    return is_over, abs(math.log(max(shares)))

@@ -136,7 +136,7 @@ def _found(sources: Sequence[Source], space: RecipeSpace, limits: Limits) -> lis
     """Sums up each recipe of the space that was measured, the best one first."""
     named = {point.study_id: source.name for source in sources for point in source.points}
     # Another study timed other requests, if any; its FLOPs and drops are what compares.
-    by_cost = replace(limits, max_latency_ms=None)
+    by_cost = replace(limits, max_latency_ms=None, other_latencies_ms=())
     found = []
     for recipe, points in by_recipe([p for source in sources for p in source.points]).items():
         if space.parameters(recipe) is None:

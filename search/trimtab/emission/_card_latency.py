@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from trimtab._latency_words import (
-    bound_text,
+    STABLE,
+    bounds_text,
     latency_text,
     shown_latency,
     texts_text,
     workload_text,
 )
+from trimtab._parts import Latency, parts_of, requests_of
 
 STATISTICS = ("p50", "p95", "mean")
 HELD = {
@@ -31,42 +33,65 @@ def latency_section(facts: dict[str, Any]) -> str:
     timed = {name: known for name, known in columns.items() if shown_latency(known) is not None}
     if not timed:
         return ""
-    parts = [_timed(facts, next(iter(timed.values()))), _table(timed)]
+    by_requests = _by_requests(timed)
+    workloads = [_workload(facts, each) for each in by_requests]
+    parts = [_timed(facts, workloads[0]), _table(by_requests[0])]
+    for each, workload in zip(by_requests[1:], workloads[1:], strict=True):
+        parts += [f"The same {workload}:", _table(each)]
     delivered = facts.get("delivered_latency")
     if delivered is not None:
         parts.append(HELD[delivered.get("holds")])
     return "## Latency\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _timed(facts: dict[str, Any], latency: dict[str, Any]) -> str:
+def _by_requests(timed: dict[str, Any]) -> list[dict[str, list[Latency]]]:
+    """Sorts the parts of each column by the requests that they are of; one table for each."""
+    tables: dict[Any, dict[str, list[Latency]]] = {}
+    for name, latency in timed.items():
+        for part in parts_of(latency):
+            tables.setdefault(requests_of(part), {}).setdefault(name, []).append(part)
+    return list(tables.values())
+
+
+def _workload(facts: dict[str, Any], table: dict[str, list[Latency]]) -> str:
+    """Tells what was timed; which texts only the baseline knows."""
+    shown = next(iter(table.values()))[0]
+    known = {
+        requests_of(part): part.get("workload") or {}
+        for part in reversed(parts_of(facts["baseline"].get("latency_ms")))
+    }
+    return f"{workload_text(shown)}; {texts_text(known.get(requests_of(shown), {}))}"
+
+
+def _timed(facts: dict[str, Any], what: str) -> str:
     """Tells what was timed and what the budget was."""
-    workload = (facts["baseline"].get("latency_ms") or {}).get("workload") or {}
-    what = f"{workload_text(latency)}; {texts_text(workload)}"
     said = f"Time of a request {what}, one after the other with nothing else of ours running."
     budget = facts["budget"].get("latency")
     if budget is not None:
-        said = f"The budget was {bound_text(budget)}. {said}"
+        said = f"The budget was {bounds_text(budget)}. {said}"
     return (
         f"{said} Brackets hold 95 % intervals; it is the upper end of what was limited that must "
         "keep to the budget."
     )
 
 
-def _table(timed: dict[str, dict[str, Any]]) -> str:
+def _table(timed: dict[str, list[Latency]]) -> str:
     rows = [["", *timed], ["---"] * (1 + len(timed))]
-    rows += [[name, *(_cell(latency, name) for latency in timed.values())] for name in STATISTICS]
-    rows.append(["verdict", *(_verdict(latency) for latency in timed.values())])
+    rows += [[name, *(_cell(parts, name) for parts in timed.values())] for name in STATISTICS]
+    rows.append(["verdict", *(_verdict(parts) for parts in timed.values())])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _cell(latency: dict[str, Any], statistic: str) -> str:
-    if latency["statistic"] == statistic:
-        low, high = latency.get("low"), latency.get("high")
-    else:
-        low, high = (latency.get("intervals") or {}).get(statistic, (None, None))
-    return latency_text({"value": latency.get(statistic), "low": low, "high": high})
+def _cell(parts: list[Latency], statistic: str) -> str:
+    """Writes a statistic: from the part that it is limited by, or else from the first."""
+    own = next((part for part in parts if part["statistic"] == statistic), None)
+    if own is not None:
+        return latency_text({**own, "statistic": None, "verdict": STABLE})
+    low, high = (parts[0].get("intervals") or {}).get(statistic, (None, None))
+    return latency_text({"value": parts[0].get(statistic), "low": low, "high": high})
 
 
-def _verdict(latency: dict[str, Any]) -> str:
+def _verdict(parts: list[Latency]) -> str:
+    latency = next((part for part in parts if part["verdict"] != STABLE), parts[0])
     reason = latency.get("reason")
     return f"{latency['verdict']}: {reason}" if reason else str(latency["verdict"])

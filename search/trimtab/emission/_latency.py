@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trimtab._parts import joined, joined_as, parts_of, requests_text
+from trimtab._rules import SLACK
 from trimtab.errors import JobError, TrimtabError
 from trimtab.forge import Forge
-from trimtab.selection import SLACK, Choice
+from trimtab.selection import Choice
 from trimtab_storage import PointRow
 from trimtab_workers.jobs import BenchResult, DeliveredJob
+from trimtab_workers.latency.asked import Asked, Timing, in_order, timings_of
 from trimtab_workers.latency.summary import Latency
 from trimtab_workers.latency.workload import Statistic, Workload
 
@@ -23,12 +26,19 @@ Delivered = tuple[dict[str, Any], dict[str, Any]]
 
 
 class LatencyMissedError(TrimtabError):
-    """What was written takes longer than its budget allows."""
+    """What was written takes longer than its budget allows.
 
-    def __init__(self, latency: LatencyFacts, max_ms: float) -> None:
+    ``part`` is the part of the latency that tells so, where the budget has several limits.
+    """
+
+    def __init__(
+        self, latency: LatencyFacts, max_ms: float, part: LatencyFacts | None = None
+    ) -> None:
+        slow = part or latency
+        what = slow["statistic"] if part is None else requests_text(part)
         super().__init__(
-            f"the written checkpoint takes up to {latency['high']:.4g} ms "
-            f"({latency['statistic']}), and {max_ms:.4g} ms are allowed"
+            f"the written checkpoint takes up to {slow['high']:.4g} ms ({what}), and "
+            f"{max_ms:.4g} ms are allowed"
         )
         self.latency = dict(latency)
 
@@ -38,54 +48,76 @@ class LatencyCheck:
     """How a checkpoint is timed, and the most that it may take.
 
     ``reference`` is the baseline's latency that a relative budget was worked out from; None for a
-    budget in milliseconds, which is about the time that passes.
+    budget in milliseconds, which is about the time that passes. ``others`` are the same for further
+    limits, in their order.
     """
 
     statistic: Statistic
     workload: Workload
     max_ms: float | None
     reference: LatencyFacts | None = None
+    others: tuple[LatencyCheck, ...] = ()
 
     def measure(self, forge: Forge, folder: Path, baseline_key: str) -> Delivered:
         """Times the checkpoint in ``folder``, again where that was not stable.
 
         Gives the latency and the times behind it, which are none where it could not be timed.
-        ``holds`` says whether it is within the budget: None where that cannot be told.
+        ``holds`` says whether it is within the whole budget, and within its own limit for each of
+        the others: None where that cannot be told.
         """
-        job = DeliveredJob(
-            forge.place,
-            baseline_key,
-            str(folder),
-            self.workload,
-            self.statistic,
-            is_relative=self.reference is not None,
-            limit_s=LIMIT_S,
-        )
+        timings = timings_of([check.asked for check in self._every])
         try:
-            result = self._timed(forge, job)
+            results = [self._timed(forge, folder, baseline_key, timing) for timing in timings]
         except JobError as error:
-            return self._untold(str(error)), {}
-        timed = result.latency
+            return self._together([check._untold(str(error)) for check in self._every]), {}
+        pairs = zip(timings, results, strict=True)
+        figures = in_order(timings, [timing.figures(result) for timing, result in pairs])
+        told = [check._told(each) for check, each in zip(self._every, figures, strict=True)]
+        first, *others = (result.samples for result in results)
+        return self._together(told), joined([first, *others])
+
+    @property
+    def asked(self) -> Asked:
+        """What is timed for the first limit."""
+        return Asked(self.statistic, self.workload, self.reference is not None)
+
+    @property
+    def _every(self) -> tuple[LatencyCheck, ...]:
+        return (self, *self.others)
+
+    def _timed(self, forge: Forge, folder: Path, baseline_key: str, timing: Timing) -> BenchResult:
+        job = DeliveredJob(
+            forge.place, baseline_key, str(folder), **timing.settings(), limit_s=LIMIT_S
+        )
+        for _ in range(MOST_TRIES):
+            result: BenchResult = forge.run(job, "timing the checkpoint in a fresh process")
+            if all(figure.verdict == "stable" for figure in timing.figures(result)):
+                break
+        return result
+
+    def _told(self, timed: Latency) -> dict[str, Any]:
+        """Gives what is said of the first limit."""
         if self.reference is not None:
             timed = timed.relative_to(Latency.from_plain(self.reference))
         latency = timed.to_plain()
-        told = {**latency, "holds": self.holds(latency), "max_ms": self.max_ms}
-        return told, result.samples
-
-    def _timed(self, forge: Forge, job: DeliveredJob) -> BenchResult:
-        for _ in range(MOST_TRIES):
-            result: BenchResult = forge.run(job, "timing the checkpoint in a fresh process")
-            if result.latency.verdict == "stable":
-                break
-        return result
+        return {**latency, "holds": self.holds(latency), "max_ms": self.max_ms}
 
     def _untold(self, reason: str) -> dict[str, Any]:
         """Gives what is said of a checkpoint that could not be timed."""
         said = {"statistic": self.statistic, "value": None, "verdict": "unstable"}
         return {**said, "reason": reason, "holds": None, "max_ms": self.max_ms}
 
+    def _together(self, parts: Sequence[LatencyFacts]) -> dict[str, Any]:
+        """Puts together what is said of each limit; ``holds`` on top is about all of them."""
+        if len(parts) == 1:
+            return dict(parts[0])
+        told = joined_as(parts, [check.asked for check in self._every])
+        found = [part["holds"] for part in parts]
+        holds = False if False in found else None if None in found else True
+        return {**told, "holds": holds}
+
     def holds(self, latency: LatencyFacts) -> bool | None:
-        """Tells whether a latency is within the budget, at the upper end of its interval."""
+        """Tells whether a latency is within the first limit, at the upper end of its interval."""
         if self.max_ms is None or latency["verdict"] != "stable":
             return None
         return bool(latency["high"] <= self.max_ms * (1 + SLACK))
@@ -94,8 +126,18 @@ class LatencyCheck:
         """Gives a choice as it stands once its checkpoint was timed."""
         if latency["holds"] is not False or not choice.feasible:
             return choice
-        more = f"raise latency from {self.max_ms:.4g} ms to {1.01 * latency['high']:.3g} ms"
-        return replace(choice, feasible=False, relaxations=[more])
+        raised = [
+            f"latency{f' {requests_text(part)}' if self.others else ''} from {max_ms:.4g} ms to "
+            f"{1.01 * part['high']:.3g} ms"
+            for max_ms, part in self._missed(latency)
+        ]
+        return replace(choice, feasible=False, relaxations=[f"raise {' and '.join(raised)}"])
+
+    def _missed(self, latency: LatencyFacts) -> list[tuple[float, LatencyFacts]]:
+        """Gives the limits that are known to be missed, each with the part that tells so."""
+        pairs = zip(self._every, parts_of(latency), strict=False)
+        missed = [(check.max_ms, part) for check, part in pairs if check.holds(part) is False]
+        return [(max_ms, part) for max_ms, part in missed if max_ms is not None]
 
     def insist(self, latency: LatencyFacts) -> None:
         """Refuses a checkpoint that is known to take too long.
@@ -103,9 +145,8 @@ class LatencyCheck:
         Raises:
             LatencyMissedError: saying by how much.
         """
-        if latency["holds"] is False:
-            assert self.max_ms is not None
-            raise LatencyMissedError(latency, self.max_ms)
+        for max_ms, part in self._missed(latency)[:1]:
+            raise LatencyMissedError(latency, max_ms, part if self.others else None)
 
 
 def emit_what_holds(

@@ -4,7 +4,7 @@ Nothing here imports torch, transformers, datasets, Ray, pandas or SQLAlchemy.
 """
 
 from trimtab.spec._files import check_files
-from trimtab.spec._latency import LatencyBudget
+from trimtab.spec._latency import LatencyBudget, LatencyLimit
 from trimtab.spec._model import Spec, changed_fields
 from trimtab.spec._schema import schema_path
 from trimtab.spec._strategies import StrategyEntry
@@ -20,6 +20,7 @@ __all__ = [
     "Flops",
     "Latency",
     "LatencyBudget",
+    "LatencyLimit",
     "Spec",
     "SpecError",
     "SpecErrors",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from trimtab.spec._fields import NUMBER_PATTERN, Section, quantity
 from trimtab.spec._words import listing, show
@@ -16,7 +17,7 @@ Statistic = Literal["p50", "p95", "mean"]
 
 MOST_LENGTHS = 512
 LIMITED = ("p50", "p95", "mean", "throughput")
-"""What a budget may limit, one of them."""
+"""What a budget may limit, one or several of them; the first given is the main one."""
 
 LATENCY_PATTERN = rf"^\s*{NUMBER_PATTERN}\s*(%|ms|s|sec|seconds?|min|minutes?|h|hours?)\s*$"
 _RATE = (
@@ -59,10 +60,13 @@ Lengths = Annotated[
 
 
 class LatencyBudget(Section):
-    """How long a request may take, for one statistic of many requests, and what is timed."""
+    """How long a request may take, by one or more statistics of many, and what is timed."""
 
     model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": [name]} for name in LIMITED]}
+        json_schema_extra={
+            "anyOf": [{"required": [name]} for name in LIMITED],
+            "not": {"required": ["mean", "throughput"]},
+        }
     )
 
     p50: LatencyField | None = Field(
@@ -102,85 +106,62 @@ class LatencyBudget(Section):
     )
 
     @model_validator(mode="after")
-    def _check_one_limit(self) -> Self:
-        given = [name for name in LIMITED if getattr(self, name) is not None]
-        if not given:
+    def _check_any_limit(self) -> Self:
+        if not self.limits:
             raise FieldError(f"must have one of {listing(LIMITED)}", "write `p95: 8 ms`")
-        if len(given) > 1:
-            raise FieldError(
-                f"must be left out where `{given[0]}` is given: a budget limits one of "
-                f"{listing(LIMITED)}",
-                "keep one",
-                at=(given[1],),
-                at_key=True,
-            )
         return self
+
+    @property
+    def limits(self) -> tuple[LatencyLimit, ...]:
+        """What is limited, in the order of ``LIMITED`` however it was written."""
+        given = [(name, getattr(self, name)) for name in LIMITED]
+        return tuple(LatencyLimit(name, bound, self) for name, bound in given if bound is not None)
+
+    @property
+    def names_device(self) -> bool:
+        """Whether it says itself where requests are timed."""
+        return self.device not in (None, "auto")
+
+    @property
+    def statistic(self) -> Statistic:
+        """What of many requests is limited first."""
+        return self.limits[0].statistic
+
+    @property
+    def bound(self) -> Latency | Throughput:
+        """The first limit as it was given."""
+        return self.limits[0].bound
+
+    def limit(self, baseline_ms: float) -> float:
+        """Gives the first limit in ms, given the baseline's own value of its statistic."""
+        return self.limits[0].ms(baseline_ms)
+
+
+@dataclass(frozen=True)
+class LatencyLimit:
+    """One limit of a budget on latency, under the ``name`` that it has in a spec."""
+
+    name: str
+    bound: Latency | Throughput
+    budget: LatencyBudget
 
     @property
     def statistic(self) -> Statistic:
         """What of many requests is limited; a throughput is a limit on their mean."""
-        if self.p50 is not None:
-            return "p50"
-        return "p95" if self.p95 is not None else "mean"
+        names: dict[str, Statistic] = {"p50": "p50", "p95": "p95"}
+        return names.get(self.name, "mean")
 
     @property
-    def bound(self) -> Latency | Throughput:
-        """The limit as it was given."""
-        bound = self.p50 or self.p95 or self.mean or self.throughput
-        assert bound is not None
-        return bound
+    def is_relative(self) -> bool:
+        """Whether the limit is a share of the baseline's.
 
-    def limit(self, baseline_ms: float) -> float:
+        Then a ratio is asked for, and that is measured in pairs whatever the machine's speed; a
+        limit in milliseconds is about the time that passes.
+        """
+        return self.bound.ratio is not None
+
+    def ms(self, baseline_ms: float) -> float:
         """Gives the largest value of the statistic in ms, given the baseline's own."""
         if isinstance(self.bound, Throughput):
-            return self.bound.limit(baseline_ms, self.batch_size)
+            return self.bound.limit(baseline_ms, self.budget.batch_size)
         return self.bound.limit(baseline_ms)
-
-
-_ONE = TypeAdapter(tuple[LatencyBudget])
-
-
-def _only_one(value: Any) -> Any:
-    """Takes a list of one mapping for the mapping; what is wrong in it keeps its place."""
-    if not isinstance(value, list | tuple):
-        return value
-    if len(value) > 1:
-        raise FieldError(
-            f"must be one mapping, but got {show(value)}: several latency budgets at once are "
-            "not built yet",
-            "keep one",
-        )
-    if not value:
-        raise FieldError("must be a mapping, but got an empty list", "write `{p95: 8 ms}`")
-    return _ONE.validate_python(tuple(value))[0]
-
-
-LatencyBudgetField = Annotated[
-    LatencyBudget,
-    BeforeValidator(
-        _only_one,
-        json_schema_input_type=LatencyBudget
-        | Annotated[list[LatencyBudget], Field(min_length=1, max_length=1)],
-    ),
-]
-
-
-def check_workload(budget: LatencyBudget, workers_device: Device, max_length: int) -> None:
-    """Checks a latency budget against the other sections of its spec.
-
-    Raises:
-        FieldError: leading to what is wrong from the whole spec.
-    """
-    if budget.device not in (None, "auto", workers_device) and workers_device != "auto":
-        raise FieldError(
-            f"must be what the workers use, which is `{workers_device}`, "
-            f"but got {show(budget.device)}",
-            "leave it out, or change `workers.device`",
-            at=("budget", "latency", "device"),
-        )
-    for index, length in enumerate(budget.lengths or ()):
-        if length > max_length:
-            raise FieldError(
-                f"must be at most {max_length}, where `max_length` cuts texts, but got {length}",
-                at=("budget", "latency", "lengths", index),
-            )

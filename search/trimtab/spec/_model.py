@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from trimtab.spec._document import Document
 from trimtab.spec._faults import collect_errors
 from trimtab.spec._fields import DropField, ModelField, PathField, Section, matching
-from trimtab.spec._latency import check_workload
+from trimtab.spec._latencies import check_workloads
 from trimtab.spec._reader import Form, read_file, read_text
 from trimtab.spec._sections import (
     DEFAULT_DROP,
@@ -84,7 +84,7 @@ class Spec(Section):
         if self.budget.latency is None:
             check_untimed(self.search.strategies)
         else:
-            check_workload(self.budget.latency, self.workers.device, self.task.max_length)
+            check_workloads(self.budget.latency, self.workers.device, self.task.max_length)
         return self
 
     @classmethod

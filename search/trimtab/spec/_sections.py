@@ -35,7 +35,8 @@ from trimtab.spec._fields import (
     quantity,
     words,
 )
-from trimtab.spec._latency import Device, LatencyBudgetField
+from trimtab.spec._latencies import LatencyBudgetField, budgets_of
+from trimtab.spec._latency import Device, LatencyLimit
 from trimtab.spec._looks import Looks
 from trimtab.spec._stopping import Stop
 from trimtab.spec._strategies import every_strategy
@@ -221,8 +222,8 @@ class Budget(Section):
     )
     latency: LatencyBudgetField | None = Field(
         default=None,
-        description="How long a request may take: `{p95: 8 ms, batch_size: 1}`. The upper end of "
-        "the measured interval must keep to it.",
+        description="How long a request may take: `{p95: 8 ms, batch_size: 1}`, or a list of such "
+        "mappings. The upper ends of all measured intervals must keep to it.",
     )
 
     @model_validator(mode="after")
@@ -234,6 +235,11 @@ class Budget(Section):
                 at_key=True,
             )
         return self
+
+    @property
+    def latency_limits(self) -> tuple[LatencyLimit, ...]:
+        """All limits on latency, the main one first; none where there is no such budget."""
+        return tuple(limit for one in budgets_of(self.latency) for limit in one.limits)
 
 
 class Search(Section):

@@ -16,6 +16,7 @@ import pytest
 
 import trimtab
 from trimtab.spec import Duration
+from trimtab_storage import Store
 
 POINT = [
     *("id", "recipe", "knobs", "metric", "drop", "flops", "flops_ratio", "params", "latency_ms"),
@@ -194,6 +195,36 @@ def test_what_was_only_predicted_is_null(
     assert read("status", "--db", db)["best"]["latency_ms"] is None
     frame = trimtab.open_study("guessed", db=db).frontier()
     assert [None if row is None else row["value"] for row in frame["latency"]] == [None, 8.0]
+
+
+def test_several_latencies_come_with_the_first(
+    add_study: Callable[..., str], point: Callable[..., Any], read: Callable[..., Any]
+) -> None:
+    many = {**LATENCY, "statistic": "mean", "value": 90.0, "high": 95.0, "batch_size": 32}
+    slow = {**many, "value": 99.0, "high": 101.0, "tries": 1}
+    db = add_study(
+        "both",
+        point("b050", 0.5, 0.01, latency={**LATENCY, "others": [many]}),
+        point("b060", 0.6, 0.002, latency={**LATENCY, "others": [slow]}),
+    )
+    with Store.open(db) as store:
+        row = store.study("both")
+        assert row is not None
+        limits = {"max_drop": 0.02, "max_latency_ms": 9.0, "other_latencies_ms": [100.0]}
+        lease = store.acquire(row.id, "test", 60)
+        store.update_study(lease, limits=limits)
+        store.release(lease)
+    found = {p["flops_ratio"]: p for p in read("frontier", "--db", db)["points"]}
+    assert [found[ratio]["feasible"] for ratio in (0.5, 0.6)] == [True, False]
+    assert list(found[0.5]["latency_ms"]) == [*LATENCY, "others"]
+    (other,) = found[0.5]["latency_ms"]["others"]
+    assert other == {**many, "max_ms": 100.0, "holds": True}
+    assert found[0.6]["latency_ms"]["others"][0]["holds"] is False
+    # Another question goes by the first, and limits no other.
+    asked = read("frontier", "--db", db, "--max-latency", "9ms")["points"]
+    assert [(p["flops_ratio"], p["feasible"]) for p in asked] == [(0.5, True), (0.6, True)]
+    assert asked[0]["latency_ms"]["others"][0]["holds"] is None
+    assert read("status", "--db", db)["best"]["latency_ms"]["others"] == [other]
 
 
 def test_a_frontier_of_nothing_is_empty(

@@ -120,7 +120,11 @@ def timed(job: BenchJob, ratio: float, *, speed: float = 1.0, verdict: Any = Non
         said = {"verdict": verdict, "reason": "it is played"}
         figures = {name: {**known, **said} for name, known in latency.figures.items()}
         latency = replace(latency, **said, figures=figures)
-    return BenchResult(latency, {"ours": ours.tolist(), "baseline": requests.tolist()})
+    ratio = None
+    if job.is_both:
+        size = job.workload.batch_size
+        ratio = summarise(ours, requests, job.statistic, batch_size=size, is_relative=True)
+    return BenchResult(latency, {"ours": ours.tolist(), "baseline": requests.tolist()}, ratio)
 
 
 def _table(workload: Workload) -> LatencyTable:

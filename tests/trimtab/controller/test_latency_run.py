@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import trimtab
+from trimtab._parts import parts_of
 from trimtab.cli._show import delivered_plain
 from trimtab.controller import _reference, _stopwatch, _timing
-from trimtab.emission import _latency
+from trimtab.emission import _emit, _latency
 from trimtab.study import Study
 from trimtab_storage import Reader, Store, check_invariants
 from trimtab_strategies.fisher.prices import Prices
@@ -115,3 +116,43 @@ def test_what_counts_in_time_says_what_units_cost_and_is_made_again_from_that(
     with Store.open(study.db) as store:
         store.drop_files(store.artifact_files("a test"), best.artifact_key)
     assert study.emit(tmp_path / "after").point == best, "made again, and found to be the same"
+
+
+SEVERAL = """latency:
+    - {p50: 20 s, p95: 100%, threads: 1, batch_size: 2}
+    - {throughput: 1/s, threads: 1, batch_size: 8}"""
+
+
+def test_several_limits_that_come_later_are_timed_predicted_and_delivered(
+    finished_copy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # That what is written verifies is seen above, and takes a process of its own.
+    monkeypatch.setattr(_emit, "verify_in_fresh_process", lambda folder: None)
+    made = finished_copy
+    made.edit({"flops: 50%": SEVERAL, "max_drop: 2 pt": "max_drop: 50 pt"})
+    trimtab.run(trimtab.Spec.load(made.spec), db=made.db)
+    study = trimtab.open_study("starter", db=made.db)
+    row = study.row()
+    assert row.baseline is not None
+    dense = parts_of(row.baseline["latency_ms"])
+    asked = [("p50", 2), ("p95", 2), ("mean", 8)]
+    assert [(part["statistic"], part["batch_size"]) for part in dense] == asked
+    assert study.limits().latencies_ms == (20_000, dense[1]["value"], 8_000)
+    # Of models whose files are gone nothing is predicted.
+    known_of = [p.latency for p in study.points() if p.recipe and p.latency is not None]
+    assert known_of
+    for latency in known_of:
+        few, same, many = parts_of(latency)
+        assert few["predicted"] == same["predicted"]
+        assert few["predicted"]["p50"] > 0 and many["predicted"]["p50"] > 0
+    known = json.loads((made.checkpoint / "trimtab.json").read_text())["delivered_latency"]
+    parts = parts_of(known)
+    assert [(part["statistic"], part["batch_size"]) for part in parts] == asked
+    assert [part["max_ms"] for part in parts] == list(study.limits().latencies_ms)
+    assert all(part["n_requests"] >= 20 and part["value"] > 0 for part in parts)
+    # On a machine with other work to do nothing can be told, and that is what is said.
+    told = [part["holds"] for part in parts[1:]] + [known["verdict"] == "stable" or None]
+    assert known["holds"] is (False if False in told else None if None in told else True)
+    assert "The same at batch 8 on cpu, 1 thread" in (made.checkpoint / "README.md").read_text()
+    with Reader.open_reader(study.db) as reader:
+        assert check_invariants(reader, row.id) == []

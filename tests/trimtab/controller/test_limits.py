@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from trimtab.controller import budget_ratio, finetune_of, limits_of, task_of
-from trimtab.controller._limits import latency_of
+from trimtab.controller._limits import latencies_of, latency_of
 from trimtab.selection import Limits
 from trimtab_workers.latency.workload import Workload
 from trimtab_workers.task import DataSource
@@ -53,6 +54,42 @@ def test_a_share_of_a_latency_is_no_limit_while_the_baseline_has_none(bench: Any
         assert (limits.max_latency_ms, limits.max_flops_ratio) == (None, 0.4)
     absolute = bench.spec(budget={"latency": {"throughput": "100/s"}})
     assert limits_of(absolute, 0.9).max_latency_ms == 10.0
+
+
+SEVERAL = [{"p50": "5 ms", "p95": "50%"}, {"throughput": "2x", "batch_size": 32}]
+
+
+def test_several_latencies_are_limited_in_their_order(bench: Any) -> None:
+    limits = limits_of(bench.spec(budget={"latency": SEVERAL}), 0.9, 10.0, 20.0, 300.0)
+    assert limits.latencies_ms == (5.0, 10.0, 150.0)
+    assert limits == Limits(limits.max_drop, None, None, 5.0, (10.0, 150.0))
+    assert Limits(**json.loads(json.dumps(limits.to_plain()))) == limits
+    unknown = limits_of(bench.spec(budget={"latency": SEVERAL}), 0.9)
+    assert unknown.latencies_ms == (5.0,)
+
+
+def test_one_latency_is_stored_as_ever(bench: Any) -> None:
+    limits = limits_of(bench.spec(budget={"latency": {"p95": "8 ms"}}), 0.9, 10.0)
+    names = ["max_drop", "max_flops_ratio", "max_flops", "max_latency_ms"]
+    assert list(limits.to_plain()) == names
+
+
+def test_a_budget_that_is_gone_leaves_no_limits(bench: Any) -> None:
+    assert limits_of(bench.spec(), 0.9, 10.0, 20.0).latencies_ms == ()
+
+
+@pytest.mark.parametrize(("named", "workers"), [("cpu", "auto"), (None, "cpu"), ("auto", "cuda")])
+def test_all_requests_run_on_one_device(bench: Any, named: str | None, workers: str) -> None:
+    second = {"throughput": "2x", "batch_size": 32, **({"device": named} if named else {})}
+    spec = bench.spec(budget={"latency": [SEVERAL[0], second]}, workers__device=workers)
+    wanted = latencies_of(spec)
+    assert [(one.statistic, one.is_relative) for one in wanted] == [
+        ("p50", False),
+        ("p95", True),
+        ("mean", True),
+    ]
+    assert [one.workload.batch_size for one in wanted] == [1, 1, 32]
+    assert {one.workload.device for one in wanted} == {"cpu" if named == "cpu" else workers}
 
 
 def test_workload_is_what_the_budget_says(bench: Any) -> None:

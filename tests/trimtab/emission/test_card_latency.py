@@ -62,3 +62,26 @@ def test_what_is_not_stable_is_called_so() -> None:
     said = latency_section(_facts(noisy, _latency(12.0)))
     assert "| verdict | stable | unstable: others were at work |" in said
     assert "| mean | 11.5 ms | – |" in said
+
+
+def test_several_limits_have_a_table_for_each_kind_of_request() -> None:
+    many = {"statistic": "mean", "mean": 99.0, "value": 99.0, "low": 90.0, "high": 110.0}
+    both = {**_latency(6.0), "others": [_latency(5.0, statistic="p50", p50=5.0)]}
+    both["others"].append({**_latency(120.0), **many, "batch_size": 32})
+    budget = [
+        {"p95": "8 ms", "p50": "6 ms", "batch_size": 1},
+        {"throughput": "2x", "batch_size": 32},
+    ]
+    facts = {**_facts(both, both), "budget": {"latency": budget}}
+    said = latency_section(facts)
+    assert (
+        "The budget was p50 ≤ 6 ms and p95 ≤ 8 ms at batch 1; throughput ≥ 2x at batch 32" in said
+    )
+    first, second = said.split("The same at batch 32 on cpu, 2 threads; texts of the data:")
+    assert "| p50 | 5 ms [4.8, 5.2] | 5 ms [4.8, 5.2] |" in first
+    assert "| p95 | 6 ms [5.8, 6.2] | 6 ms [5.8, 6.2] |" in first
+    assert "| mean | 99 ms [90, 110] | 99 ms [90, 110] |" in second
+    noisy = {**both, "others": [{**both["others"][0], "verdict": "unstable", "reason": "noise"}]}
+    assert "| verdict | stable | unstable: noise |" in latency_section(
+        {**facts, "point": {"latency": noisy}}
+    )

@@ -130,3 +130,77 @@ def test_what_is_not_stable_is_timed_again(
     assert (found["holds"], found["max_ms"], len(jobs)) == (holds, allowed, n_jobs)
     assert (jobs[0].folder, jobs[0].baseline_key) == (str(tmp_path), "dense")
     assert found["high"] == pytest.approx(allowed)
+
+
+MANY = Workload(32)
+SHARE = LatencyCheck("p95", Workload(), 0.5 * DENSE.p95, DENSE.to_plain())
+
+
+def with_mean(max_ms: float) -> LatencyCheck:
+    """A limit on single requests and one on the mean of large ones."""
+    return replace(SHARE, others=(LatencyCheck("mean", MANY, max_ms),))
+
+
+def measured(check: LatencyCheck, tmp_path: Any, verdicts: dict[int, str] = {}) -> Any:  # noqa: B006
+    jobs: list[Any] = []
+
+    def run(job: Any, label: str) -> Any:
+        jobs.append(job)
+        return result(verdicts.get(job.workload.batch_size, "stable"))
+
+    place = SimpleNamespace(place=None, run=run)
+    found, samples = check.measure(place, tmp_path, "dense")  # type: ignore[arg-type]
+    return found, samples, jobs
+
+
+@pytest.mark.parametrize(
+    ("max_ms", "verdicts", "each", "holds"),
+    [
+        (3.0, {}, [True], True),
+        (2.0, {}, [False], False),
+        (3.0, {32: "unstable"}, [None], None),
+        (2.0, {1: "unstable"}, [False], False),
+    ],
+)
+def test_a_checkpoint_holds_where_it_keeps_to_all_limits(
+    max_ms: float, verdicts: Any, each: Any, holds: bool | None, tmp_path: Any
+) -> None:
+    found, samples, jobs = measured(with_mean(max_ms), tmp_path, verdicts)
+    assert {job.workload.batch_size for job in jobs} == {1, 32}
+    assert found["holds"] is holds and [one["holds"] for one in found["others"]] == each
+    assert [one["max_ms"] for one in found["others"]] == [max_ms]
+    assert (found["statistic"], found["others"][0]["statistic"]) == ("p95", "mean")
+    assert list(samples) == ["ours", "others"] and len(samples["others"]) == 1
+
+
+def test_the_limit_that_is_missed_is_named(tmp_path: Any) -> None:
+    check = with_mean(2.0)
+    found, _, _ = measured(check, tmp_path)
+    assert SHARE.holds(found), "the first limit is kept to"
+    found["others"][0]["batch_size"] = 32
+    with pytest.raises(LatencyMissedError, match=r"\(mean at batch 32\), and 2 ms are allowed"):
+        check.insist(found)
+    judged = check.judged(Choice(SimpleNamespace(id=1), True, []), found)  # type: ignore[type-var]
+    (said,) = judged.relaxations
+    assert said.startswith("raise latency mean at batch 32 from 2 ms to ") and not judged.feasible
+    with_mean(3.0).insist({**found, "holds": True})
+
+
+def test_statistics_of_the_same_requests_are_timed_at_once(tmp_path: Any) -> None:
+    check = replace(SHARE, others=(replace(SHARE, statistic="p50", max_ms=9.0),))
+    found, samples, jobs = measured(check, tmp_path)
+    assert [(job.statistic, job.also) for job in jobs] == [("p95", ("p50",))]
+    assert found["holds"] and found["others"][0]["value"] == pytest.approx(0.5 * DENSE.p50)
+    assert samples == {"ours": []}
+
+
+def test_where_one_cannot_be_timed_all_is_untold(tmp_path: Any) -> None:
+    def run(job: Any, label: str) -> Any:
+        if job.workload.batch_size == 32:
+            raise JobError("no memory")
+        return result("stable")
+
+    place = SimpleNamespace(place=None, run=run)
+    found, _ = with_mean(3.0).measure(place, tmp_path, "dense")  # type: ignore[arg-type]
+    assert (found["holds"], found["reason"]) == (None, "no memory")
+    assert (found["others"][0]["statistic"], found["others"][0]["batch_size"]) == ("mean", 32)

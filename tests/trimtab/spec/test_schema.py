@@ -79,6 +79,9 @@ def test_plain_values_satisfy_the_schema(validator: Any, mapping: dict[str, Any]
     validator.validate(Spec.from_mapping(mapping).to_plain())
     mapping["budget"]["latency"] = [mapping["budget"]["latency"]]
     validator.validate(mapping)
+    mapping["budget"]["latency"].append({"p50": "50%", "p95": "8 ms"})
+    validator.validate(mapping)
+    validator.validate(Spec.from_mapping(mapping).to_plain())
 
 
 BEYOND_A_SCHEMA = (
@@ -89,8 +92,13 @@ BEYOND_A_SCHEMA = (
     "gpus_on_cpu",
     "inline_with_count",
     "json_duplicate",
+    "latency_device_differs_in_list",
     "latency_device_not_of_workers",
+    "latency_lengths_over_in_list",
     "latency_lengths_over_max_length",
+    "latency_limited_twice",
+    "latency_mean_and_throughput_in_list",
+    "latency_median_over_p95",
     "latency_over_all",
     "latency_zero",
     "stop_gain_zero",

@@ -67,6 +67,22 @@ def test_candidates_are_timed_in_order_beside_the_baseline(
     assert ("timing", 0, 1) in told
 
 
+def test_times_and_ratios_of_one_timing_are_both_told(place: Place, context: WorkerContext) -> None:
+    workload = Workload(batch_size=2, threads=1)
+    job = BenchJob(
+        *(place, "dense", (Candidate("pruned", {"alpha_sc": 0.5}),), workload, "p50", 3.0),
+        limit_s=0.2,
+        n_requests=24,
+        also=("mean",),
+        is_both=True,
+    )
+    (result,) = job.run(context)
+    assert result.ratio is not None and result.ratio.speed == 1.0 != result.latency.speed
+    assert result.ratio.ratio == pytest.approx(result.latency.ratio)
+    assert result.latency.baseline == pytest.approx(3.0)
+    assert BenchResult.from_plain(json.loads(json.dumps(result.to_plain()))) == result
+
+
 def test_models_run_as_they_will_be_served_each_at_its_own_knobs(
     place: Place, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

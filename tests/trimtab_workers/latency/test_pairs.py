@@ -135,6 +135,20 @@ def test_fewer_requests_are_timed_where_three_rounds_do_not_fit_but_enough(
     assert samples.ms["a"].shape == (left, 3)
 
 
+def test_requests_and_rounds_are_enough_for_every_statistic() -> None:
+    samples = Stage(lambda *_: 5.0).measure(100, limit_s=0.1, statistic="p50", also=("p95",))
+    assert samples.ms["a"].shape == (72, 3)
+
+    def slow_ones_vary(name: str, request: int, nth: int) -> float:
+        return 2.0 if request < 15 and nth // 100 % 2 else 1.0
+
+    few, more = (
+        Stage(slow_ones_vary).measure(100, limit_s=1e3, statistic="p50", also=also).ms["a"]
+        for also in ((), ("p95",))
+    )
+    assert few.shape[1] == 3 < more.shape[1]
+
+
 def test_what_was_waited_is_a_part_of_the_time_of_all_threads() -> None:
     stage = Stage(lambda *_: 1.0)
     samples = stage.measure(20, limit_s=0.01, threads=2, waits=lambda: stage.now_s)

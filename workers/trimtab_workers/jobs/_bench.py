@@ -37,7 +37,8 @@ class BenchJob:
     Other runs on the host take turns with it. A candidate that is the baseline itself is timed as a
     second copy of it: what it seems to gain or lose is what the measurement is worth.
     ``reference_p50_ms`` is the baseline's median when the study began, at whose speed latencies are
-    then stated; ``is_relative`` says that the ratio to the baseline is what is asked for.
+    then stated; ``is_relative`` says that the ratio to the baseline is what is asked for,
+    ``is_both`` that the times are too; ``also`` are further statistics that must be sure.
     """
 
     place: Place
@@ -49,6 +50,8 @@ class BenchJob:
     is_relative: bool = False
     limit_s: float = 20.0
     n_requests: int = 128
+    also: tuple[Statistic, ...] = ()
+    is_both: bool = False
 
     def run(self, context: WorkerContext) -> list[BenchResult]:
         """Gives one result for each candidate, in their order."""
@@ -63,6 +66,8 @@ class BenchJob:
             limit_s=self.limit_s,
             reference_p50_ms=self.reference_p50_ms,
             is_relative=self.is_relative,
+            also=self.also,
+            is_both=self.is_both,
         )
         device = pick_device(settings.device)
         baseline = load_to_serve(self.place.files.path(self.baseline_key), device)

@@ -28,6 +28,8 @@ class DeliveredJob:
     is_relative: bool = False
     limit_s: float = 20.0
     n_requests: int = 128
+    also: tuple[Statistic, ...] = ()
+    is_both: bool = False
 
     def run(self, context: WorkerContext) -> BenchResult:
         """Has another process load both models and time them.
@@ -45,6 +47,8 @@ class DeliveredJob:
             context.device,
             limit_s=self.limit_s,
             is_relative=self.is_relative,
+            also=self.also,
+            is_both=self.is_both,
         )
         baseline = self.place.files.path(self.baseline_key)
         # The other process loads models too, which would disturb whoever is timing.

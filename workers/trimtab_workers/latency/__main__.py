@@ -28,7 +28,7 @@ def _timed(ours: Path, baseline: Path, requests: Path, settings: Path) -> object
     from trimtab_workers.latency.bench import BenchSettings, bench
     from trimtab_workers.latency.requests import Requests
 
-    how = BenchSettings(**json.loads(settings.read_text(encoding="utf-8")))
+    how = BenchSettings.from_plain(json.loads(settings.read_text(encoding="utf-8")))
     device = pick_device(how.device)
     model, dense = load_to_serve(ours, device), load_to_serve(baseline, device)
     (result,) = bench(dense, [model], Requests.load(requests), how)

@@ -26,27 +26,39 @@ class BenchResult:
 
     ``samples`` has ``ours`` and ``baseline``, [requests][rounds] of ms as they were taken, whatever
     speed the latency is stated at, and ``waited`` for each round, or None. All rounds are kept;
-    those that other work held up did not count, if there were enough others.
+    those that other work held up did not count, if there were enough others. ``ratio`` judges the
+    same times by their ratio to the baseline's, where both were asked for.
     """
 
     latency: Latency
     samples: dict[str, Any]
+    ratio: Latency | None = None
 
     def to_plain(self) -> dict[str, Any]:
         """Gives the result as JSON has it."""
-        return {"latency": self.latency.to_plain(), "samples": self.samples}
+        ratio = None if self.ratio is None else self.ratio.to_plain()
+        return {"latency": self.latency.to_plain(), "samples": self.samples, "ratio": ratio}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> BenchResult:
         """Reads what :meth:`to_plain` gave."""
         from trimtab_workers.latency.summary import Latency
 
-        return cls(Latency.from_plain(plain["latency"]), plain["samples"])
+        ratio = plain.get("ratio")
+        return cls(
+            Latency.from_plain(plain["latency"]),
+            plain["samples"],
+            None if ratio is None else Latency.from_plain(ratio),
+        )
 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """How to time: on what, for how long, and what to state."""
+    """How to time: on what, for how long, and what to state.
+
+    ``also`` are further statistics that must be sure, and ``is_both`` asks for the ratios beside
+    the times.
+    """
 
     statistic: Statistic
     device: str = "auto"
@@ -54,10 +66,17 @@ class BenchSettings:
     reference_p50_ms: float | None = None
     is_relative: bool = False
     limit_s: float = 20.0
+    also: tuple[Statistic, ...] = ()
+    is_both: bool = False
 
     def to_plain(self) -> dict[str, Any]:
         """Gives the settings as JSON has them."""
         return asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> BenchSettings:
+        """Reads what :meth:`to_plain` gave."""
+        return cls(**{**plain, "also": tuple(plain.get("also", ()))})
 
 
 def settings_of(
@@ -68,11 +87,20 @@ def settings_of(
     limit_s: float,
     reference_p50_ms: float | None = None,
     is_relative: bool = False,
+    also: tuple[Statistic, ...] = (),
+    is_both: bool = False,
 ) -> BenchSettings:
     """Takes the settings from a workload; ``auto`` is the device that the worker has."""
     device = worker_device if workload.device == "auto" else workload.device
     return BenchSettings(
-        statistic, device, workload.threads, reference_p50_ms, is_relative, limit_s
+        statistic,
+        device,
+        workload.threads,
+        reference_p50_ms,
+        is_relative,
+        limit_s,
+        also,
+        is_both,
     )
 
 
@@ -100,6 +128,7 @@ def bench(
             requests.tensors(device),
             device=device,
             statistic=settings.statistic,
+            also=settings.also,
             # On an accelerator only the thread that sends it work can hold it up.
             threads=threads if device.type == "cpu" else 1,
             limit_s=settings.limit_s,
@@ -129,23 +158,27 @@ def _result(
     from trimtab_workers.latency.summary import summarise
 
     calm = samples.calm()
-    latency = summarise(
-        calm.ms[name],
-        calm.ms[BASELINE],
-        settings.statistic,
-        batch_size=requests.batch_size,
-        device=device,
-        threads=threads,
-        waited=calm.waited_on_average,
-        reference_p50_ms=settings.reference_p50_ms,
-        is_relative=settings.is_relative,
-    )
+
+    def summed_up(reference_p50_ms: float | None, is_relative: bool) -> Latency:
+        return summarise(
+            calm.ms[name],
+            calm.ms[BASELINE],
+            settings.statistic,
+            batch_size=requests.batch_size,
+            device=device,
+            threads=threads,
+            waited=calm.waited_on_average,
+            reference_p50_ms=reference_p50_ms,
+            is_relative=is_relative,
+        )
+
     taken = {
         "ours": _rounded(samples.ms[name]),
         "baseline": _rounded(samples.ms[BASELINE]),
         "waited": None if samples.waited is None else _rounded(samples.waited),
     }
-    return BenchResult(latency, taken)
+    latency = summed_up(settings.reference_p50_ms, settings.is_relative)
+    return BenchResult(latency, taken, summed_up(None, True) if settings.is_both else None)
 
 
 def _rounded(values: NDArray[Any]) -> Any:

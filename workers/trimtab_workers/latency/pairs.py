@@ -75,6 +75,7 @@ def measure_pairs(
     *,
     device: torch.device,
     statistic: Statistic = "p50",
+    also: Sequence[Statistic] = (),
     threads: int = 1,
     limit_s: float = 20.0,
     timer: Timer = timed_ms,
@@ -96,6 +97,7 @@ def measure_pairs(
         requests: On the device already, so that bringing them there is not timed.
         device: Where the models are.
         statistic: What is to be known well.
+        also: Further statistics that are to be.
         threads: CPU threads that models use: so many may wait at once.
         limit_s: Seconds for everything.
         timer: Gives the milliseconds that a call takes.
@@ -104,14 +106,17 @@ def measure_pairs(
         on_round: Told the seconds gone by after each round.
     """
     began, waits = clock(), waits or find_waits(device.type)
+    wanted = (statistic, *also)
     contest = _Contest(models, list(requests), device, timer)
     rounds: list[dict[str, list[float]]] = []
     waited: list[float] | None = [] if waits else None
     samples = Samples({})
     with _undisturbed():
         contest.warm_up(limit_s, clock)
-        contest.keep_affordable(limit_s - (clock() - began), LEAST_REQUESTS[statistic])
-        while not _is_enough(samples, statistic, clock() - began >= limit_s):
+        contest.keep_affordable(
+            limit_s - (clock() - began), max(LEAST_REQUESTS[each] for each in wanted)
+        )
+        while not _is_enough(samples, wanted, clock() - began >= limit_s):
             started, waited_before = clock(), waits() if waits else 0.0
             rounds.append(contest.round(len(rounds)))
             if waits and waited is not None:
@@ -128,7 +133,7 @@ def _as_samples(rounds: list[dict[str, list[float]]], waited: list[float] | None
     return Samples(ms, None if waited is None else np.array(waited))
 
 
-def _is_enough(samples: Samples, statistic: Statistic, is_late: bool) -> bool:
+def _is_enough(samples: Samples, wanted: Sequence[Statistic], is_late: bool) -> bool:
     if not samples.ms:
         return False
     n_rounds = next(iter(samples.ms.values())).shape[1]
@@ -138,7 +143,11 @@ def _is_enough(samples: Samples, statistic: Statistic, is_late: bool) -> bool:
         return True
     calm = samples.calm()
     is_calm = calm.waited is None or bool((calm.waited <= MOST_WAITED).all())
-    return is_calm and all(noise_of(by_round(ms, statistic)) <= NARROW for ms in calm.ms.values())
+    return is_calm and all(
+        noise_of(by_round(ms, statistic)) <= NARROW
+        for ms in calm.ms.values()
+        for statistic in wanted
+    )
 
 
 @contextmanager
