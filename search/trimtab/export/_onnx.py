@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trimtab.emission._manifest import MANIFEST
 from trimtab.errors import InputError
 
 if TYPE_CHECKING:
@@ -117,6 +118,10 @@ def _check_target(target: Path, force: bool) -> None:
         raise InputError(f"{target} must be a file to write, but it is a folder: name a file in it")
     if not target.parent.is_dir():
         raise InputError(f"{target} must lie in a folder that exists, but {target.parent} does not")
+    if (target.parent / MANIFEST).is_file():
+        raise InputError(
+            f"{target} must lie outside of {target.parent}, a checkpoint whose files are all known"
+        )
     if target.exists() and not force:
         raise InputError(f"{target} exists already: name another file, or pass --force")
 

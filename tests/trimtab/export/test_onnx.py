@@ -176,6 +176,13 @@ def test_where_nothing_can_be_written_it_says_so(random_model: Make, tmp_path: P
             trimtab.export_onnx(random_model(), place, force=True)
 
 
+def test_a_checkpoint_stays_as_it_was_written(checkpoint_of: Make, random_model: Make) -> None:
+    folder = checkpoint_of(random_model())
+    with pytest.raises(InputError, match="must lie outside of .*checkpoint"):
+        trimtab.export_onnx(folder, folder / "model.onnx", force=True)
+    trimtab.load(folder)
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
