@@ -189,6 +189,8 @@ def _fine_tuned(folder: Path) -> None:
         encoder = resolve_model(_tasks.ENCODER)
         data = load_task_data(task, encoder)
     model = load_stock_model(encoder, num_labels=len(data.labels.names), seed=0)
+    model.config.id2label = dict(enumerate(data.labels.names))
+    model.config.label2id = {name: place for place, name in enumerate(data.labels.names)}
     settings = Finetune(epochs=6, lr=2e-4, batch_size=32)
     more = {"pad_token_id": data.pad_token_id, "seed": 0, "device": torch.device("cpu")}
     finetune(model, data.train, settings, metric="accuracy", **more)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.cli._console import say
+from trimtab.cli._export import export
 from trimtab.cli._options import (
     DEFAULT_DB,
     Db,
@@ -294,6 +295,9 @@ def verify(
         print_json(found)
     else:
         show_verified(folder, found)
+
+
+app.command()(export)
 
 
 def _load(file: Path, allow_hub: bool) -> Spec:

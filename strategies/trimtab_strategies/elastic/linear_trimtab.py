@@ -25,6 +25,8 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 FEWEST_WEIGHTS = 4096
 """Smaller maps gain nothing."""
+LAID_OUT = (torch.float32, torch.bfloat16)
+"""Of which weights a layout is kept."""
 
 
 class ElasticLinear(nn.Linear):
@@ -50,7 +52,7 @@ class ElasticLinear(nn.Linear):
         """Whether a layout is wanted and can be kept of weights as they are now."""
         weight = self.weight
         wanted = self._layouts is not None and not torch.is_grad_enabled()
-        return wanted and weight.device.type == "cpu" and weight.dtype is torch.float32
+        return wanted and weight.device.type == "cpu" and weight.dtype in LAID_OUT
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Maps ``rows`` [..., inputs] to [..., outputs]."""
@@ -58,7 +60,8 @@ class ElasticLinear(nn.Linear):
 
     def some(self, rows: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """Maps ``rows`` [..., inputs] to the outputs from ``start`` to ``stop`` alone."""
-        layouts = self._layouts
+        # A compiler lays weights out itself, and cannot look through what follows.
+        layouts = None if torch.compiler.is_compiling() else self._layouts
         if layouts is not None:
             if torch.is_grad_enabled() and self.weight.requires_grad:
                 self._layouts = None  # an optimizer may follow, and not all can be noticed
@@ -89,10 +92,11 @@ class ElasticLinear(nn.Linear):
         return {name: value for name, value in self.__dict__.items() if name != "_layouts"}
 
     def _can_use_layout(self, rows: torch.Tensor) -> bool:
-        """Tells whether this is plain float32 on the CPU, with nobody watching or tracing."""
+        """Tells whether this is plain numbers on the CPU, with nobody watching or tracing."""
         weight = self.weight
         return (
-            rows.dtype is weight.dtype is torch.float32
+            rows.dtype is weight.dtype is self.bias.dtype
+            and weight.dtype in LAID_OUT
             and rows.device.type == weight.device.type == "cpu"
             and rows.numel() > 0
             and rows.shape[-1] == self.in_features
@@ -101,10 +105,9 @@ class ElasticLinear(nn.Linear):
             and not weight.is_inference()
             and not weight.is_shared()  # type: ignore[no-untyped-call]
             and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
             and not is_in_torch_dispatch_mode()
             and bool(torch.backends.mkldnn.enabled)
-            and can_keep_layouts()
+            and can_keep_layouts(weight.dtype)
         )
 
 
@@ -147,11 +150,12 @@ def rounded(n_rows: int) -> int:
 
 
 @cache
-def can_keep_layouts() -> bool:
-    """Tells whether this build of torch can, by trying it on a small map."""
+def can_keep_layouts(dtype: torch.dtype = torch.float32) -> bool:
+    """Tells whether this build of torch can on this processor, by trying it on a small map."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    weight, rows = torch.arange(64.0, device="cpu").reshape(8, 8), torch.ones(2, 8, device="cpu")
+    weight = torch.arange(64, dtype=dtype, device="cpu").reshape(8, 8)
+    rows = torch.ones(2, 8, dtype=dtype, device="cpu")
     try:
         layout = torch.ops.mkldnn._reorder_linear_weight(weight)
         got = torch.ops.mkldnn._linear_pointwise(rows, layout, weight[0], "none", [], "")

@@ -24,6 +24,7 @@ from .layers_trimtab import ClassifierHead, ElasticLayer, Embeddings
 from .linear_trimtab import ElasticLinear
 from .masked_trimtab import Softness, run_masked
 from .packed_trimtab import run_packed
+from .plain_trimtab import CompiledPlain
 from .tokens_trimtab import make_token_rule
 from .trace_trimtab import Trace
 
@@ -52,6 +53,7 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
     _supports_sdpa = True
     embeddings: Embeddings
     head: ClassifierHead
+    _compiled: CompiledPlain | None = None
 
     def __init__(self, config: TrimtabConfig) -> None:
         super().__init__(config)
@@ -100,7 +102,11 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
             packed = not needs_masks
         real = _real_tokens(input_ids, attention_mask)
         if packed and not needs_masks and _can_be_packed(real):
-            logits = run_packed(self, input_ids, real, token_type_ids)
+            compiled = self._compiled
+            if compiled is not None and compiled.serves(self, input_ids):
+                logits = compiled(input_ids, real, token_type_ids)
+            else:
+                logits = run_packed(self, input_ids, real, token_type_ids)
         else:
             logits = run_masked(
                 self, input_ids, attention_mask, token_type_ids, gates, softness=softness
@@ -184,6 +190,14 @@ class TrimtabForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         for module in self.layers.modules():
             if isinstance(module, ElasticLinear):
                 module.keep_layout()
+
+    def keep_compiled(self) -> None:
+        """Has torch compile the forward pass of single texts, at the first one without gradients.
+
+        That takes seconds to a minute, and a C++ compiler on the CPU. Batches, and settings of the
+        knobs at which tokens or samples go, run as without it.
+        """
+        self._compiled = CompiledPlain(self)
 
     @property
     def encoder_layers(self) -> list[ElasticLayer]:

@@ -11,7 +11,8 @@ import typer
 from trimtab.cli._app import EXIT_CODES, app
 
 COMMANDS = [
-    *("init", "validate", "plan", "run", "status", "trials", "frontier", "plot", "emit", "verify")
+    *("init", "validate", "plan", "run", "status", "trials", "frontier", "plot", "emit", "verify"),
+    "export",
 ]
 GROUP: Any = typer.main.get_command(app)
 
@@ -43,7 +44,7 @@ def test_an_option_says_what_it_is(parameter: Any) -> None:
     assert parameter.help.endswith(".")
 
 
-@pytest.mark.parametrize("name", sorted({*COMMANDS} - {"init", "validate", "verify"}))
+@pytest.mark.parametrize("name", sorted({*COMMANDS} - {"init", "validate", "verify", "export"}))
 def test_the_database_can_be_named_everywhere(name: str) -> None:
     assert any("--db" in parameter.opts for parameter in GROUP.commands[name].params)
 

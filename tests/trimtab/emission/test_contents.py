@@ -21,8 +21,8 @@ FILES = {
     *("README.md", "config.json", "frontier.csv", "model.safetensors", "trimtab.json"),
     *("configuration_trimtab.py", "exits_trimtab.py", "layers_trimtab.py", "linear_trimtab.py"),
     "masked_trimtab.py",
-    *("modeling_trimtab.py", "packed_trimtab.py", "rows_trimtab.py", "tokens_trimtab.py"),
-    "trace_trimtab.py",
+    *("modeling_trimtab.py", "packed_trimtab.py", "plain_trimtab.py", "rows_trimtab.py"),
+    *("tokens_trimtab.py", "trace_trimtab.py"),
     *("tokenizer.json", "tokenizer_config.json"),
 }
 

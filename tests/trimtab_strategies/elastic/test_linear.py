@@ -161,7 +161,18 @@ def test_gradients_flow_as_ever(linear: ElasticLinear) -> None:
     assert given.grad is not None and linear.weight.grad is not None
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_bf16_is_laid_out_too(linear: ElasticLinear) -> None:
+    linear.to(torch.bfloat16)
+    given = rows(11).to(torch.bfloat16)
+    with torch.no_grad():
+        for _ in range(2):
+            got = linear(given)
+            assert got.dtype is torch.bfloat16
+            torch.testing.assert_close(got, plain(linear, given), rtol=1e-2, atol=1e-2)
+    assert bool(linear._layouts) is can_keep_layouts(torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_other_precisions_are_left_to_torch(linear: ElasticLinear, dtype: torch.dtype) -> None:
     given = rows(5)
     assert agrees(linear, given)
@@ -235,7 +246,7 @@ def test_rows_of_another_width_are_refused_as_ever(linear: ElasticLinear) -> Non
 def test_a_build_of_torch_without_it_is_as_good(
     linear: ElasticLinear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linear_trimtab, "can_keep_layouts", lambda: False)
+    monkeypatch.setattr(linear_trimtab, "can_keep_layouts", lambda dtype: False)
     given = rows(5)
     with torch.no_grad():
         assert torch.equal(linear(given), plain(linear, given))
