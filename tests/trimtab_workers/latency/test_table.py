@@ -51,3 +51,16 @@ def test_rows_are_rounded_as_the_model_rounds_them() -> None:
     assert table(rounds=True).rounded(counts).tolist() == expected
     assert table(rounds=True).rounded(np.array([0])).tolist() == [0]
     assert table(rounds=False).rounded(counts).tolist() == counts.tolist()
+
+
+def test_a_part_that_is_there_at_all_has_its_fixed_cost() -> None:
+    # Nothing takes 1; ten units 6 and twenty 8: so one unit takes 4.2, and not 1.5.
+    flat = Surface.through(
+        {width: [(0, ms), (9, ms)] for width, ms in ((0, 1.0), (10, 6.0), (20, 8.0))}
+    )
+    assert [float(flat.of(width, 5)) for width in (0, 1, 5, 10, 15)] == [1.0, 4.2, 5.0, 6.0, 7.0]
+    # Where the line would go below nothing's time, that is the least.
+    steep = Surface.through(
+        {width: [(0, ms), (9, ms)] for width, ms in ((0, 1.0), (10, 2.0), (20, 20.0))}
+    )
+    assert float(steep.of(1, 5)) == 1.0 and float(steep.of(10, 5)) == 2.0

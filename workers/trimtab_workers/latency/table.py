@@ -87,13 +87,21 @@ class Surface:
         return cls(tuple(plain["widths"]), tuple(curves))
 
     def of(self, width: float, sizes: ArrayLike) -> Floats:
-        """Gives the times of sizes, of any shape, at a width; at most the widest one's."""
+        """Gives the times of sizes, of any shape, at a width; at most the widest one's.
+
+        A part that is there at all has its own fixed cost. So between a width of 0 and the least
+        that was measured, the line through the next two goes on, within what both ends take.
+        """
         above = int(np.searchsorted(self.widths, width))
         if above == 0 or above == len(self.widths):
             return self.curves[min(above, len(self.widths) - 1)].of(sizes)
         low, high = self.widths[above - 1], self.widths[above]
         share = (width - low) / (high - low)
         below, beyond = self.curves[above - 1].of(sizes), self.curves[above].of(sizes)
+        if low == 0 and above + 1 < len(self.widths):
+            further, step = self.curves[above + 1].of(sizes), self.widths[above + 1] - high
+            less: Floats = beyond - (further - beyond) * (high - width) / step
+            return np.clip(less, np.minimum(below, beyond), beyond)
         return (1 - share) * below + share * beyond
 
 
