@@ -18,6 +18,7 @@ from typing import Any
 
 from trimtab.controller._baseline import Baseline
 from trimtab.controller._history import recipe_of
+from trimtab.controller._known_prices import known_prices
 from trimtab.controller._ladder import ladder
 from trimtab.controller._limits import budget_ratio, finetune_of, task_of
 from trimtab.controller._points import PointMaker
@@ -116,7 +117,8 @@ class _Stage:
         baseline = self._baseline(spec)
         limits = Limits(**self._study.limits)
         budget = budget_ratio(limits, baseline.measurement.flops)
-        steps = Steps(self._reader, self._place, baseline, limits)
+        prices = known_prices(self._reader, self._study.id)
+        steps = Steps(self._reader, self._place, baseline, limits, prices)
         links = steps.links(recipe_of(trial), ladder(budget))
         started = time.monotonic()
         try:

@@ -11,8 +11,9 @@ from typing import Any
 from trimtab._parts import OTHERS, Latency, parts_of
 from trimtab.controller._expected import PREDICTED, Expectation, is_timed, predicted_of
 from trimtab.frontier import non_dominated
-from trimtab.selection import Limits, best, closest
+from trimtab.selection import Limits, best, closest, is_feasible
 from trimtab_storage import PointRow
+from trimtab_strategies import registry
 
 MOST_TRIES = 3
 """How often a point is timed again whose latency was not stable."""
@@ -25,7 +26,8 @@ WELL_USED = 0.92
 class Prospective:
     """A point as selection would see it if it took what it is expected to.
 
-    ``others`` is what is known of it for further limits on latency.
+    ``others`` is what is known of it for further limits on latency. It ``aims`` where it was made
+    at a cost that was asked for.
     """
 
     id: int
@@ -41,6 +43,7 @@ class Prospective:
     is_timed: bool
     tries: int
     others: tuple[Latency, ...] = ()
+    aims: bool = False
 
     @classmethod
     def of(cls, point: PointRow, expectation: Expectation) -> Prospective:
@@ -59,6 +62,7 @@ class Prospective:
             is_timed=is_timed(point.latency),
             tries=int((point.latency or {}).get("tries", 0)),
             others=tuple((point.latency or {}).get(OTHERS) or ()),
+            aims=_aims(point),
         )
 
     @property
@@ -70,6 +74,11 @@ class Prospective:
     def is_open(self) -> bool:
         """Tells whether timing it may tell something; some are never stable."""
         return not self.is_timed and self.tries < MOST_TRIES
+
+
+def _aims(point: PointRow) -> bool:
+    last = point.recipe[-1]["strategy"] if point.recipe else None
+    return last in registry.names() and registry.get(last).aims and not point.knobs
 
 
 def worth_timing(points: Iterable[Prospective], limits: Limits, most: int) -> list[Prospective]:
@@ -105,15 +114,23 @@ def slowness(
 ) -> list[float]:
     """Tells for each limit how much longer models take than was expected, if that is why they miss.
 
-    It is that of models that were expected to be within the limit and are not; 1 where there are
-    none, and where another model makes use of what the limit allows.
+    It is that of models that were made for the limit, were expected to be within it and are not; 1
+    where there are none, and where something that may be delivered makes use of what is allowed.
     """
     timed = [point for point in points if point.is_timed]
     every = zip(limits.latencies_ms, (expectation, *expectation.others), strict=True)
-    return [
-        _slowness([_taken_and_expected(point, place, each) for point in timed], limit_ms)
-        for place, (limit_ms, each) in enumerate(every)
-    ]
+    found = []
+    for place, (limit_ms, each) in enumerate(every):
+        taken = [_taken_ms(point, place) for point in timed if is_feasible(point, limits)]
+        is_used = any(ms >= WELL_USED * limit_ms for ms in taken)
+        made = [_taken_and_expected(point, place, each) for point in timed if point.aims]
+        over = [ms / expected for ms, expected in made if expected <= limit_ms < ms]
+        found.append(1.0 if is_used or not over else statistics.median(over))
+    return found
+
+
+def _taken_ms(point: Prospective, place: int) -> float:
+    return float(parts_of(point.latency)[place]["high"])
 
 
 def _taken_and_expected(
@@ -121,15 +138,8 @@ def _taken_and_expected(
 ) -> tuple[float, float]:
     """Gives what a point takes of one limit, and what was expected of it before."""
     guess = point.predicted if place == 0 else predicted_of(point.others[place - 1])
-    taken = float(parts_of(point.latency)[place]["high"])
-    return taken, expectation.ms({PREDICTED: guess}, point.flops_ratio)
-
-
-def _slowness(every: Sequence[tuple[float, float]], limit_ms: float) -> float:
-    if any(WELL_USED * limit_ms <= taken <= limit_ms for taken, _ in every):
-        return 1.0
-    over = [taken / expected for taken, expected in every if expected <= limit_ms < taken]
-    return statistics.median(over) if over else 1.0
+    expected = expectation.ms({PREDICTED: guess}, point.flops_ratio)
+    return _taken_ms(point, place), expected
 
 
 def _distance(point: Prospective, limits: Limits) -> tuple[bool, float]:

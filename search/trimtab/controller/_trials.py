@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from trimtab.controller._baseline import Baseline
 from trimtab.controller._cleanup import drop_weights_off_frontiers, others_at_work
 from trimtab.controller._history import History, is_only_looked_at, recipe_of
+from trimtab.controller._known_prices import remember
 from trimtab.controller._ladder import budget_rung, ladder
 from trimtab.controller._limits import budget_ratio
 from trimtab.controller._looks import Looks
@@ -58,11 +59,14 @@ class TrialLoop:
         self._limits, self._executor = session.limits, session.runner.executor
         self._stopwatch = stopwatch
         self._flops_budget = budget_ratio(self._limits, baseline.measurement.flops)
+        self._extended: set[tuple[int, float]] = set()
         self._budget, self._corrected = self._flops_budget, list[float | None]()
         if stopwatch is not None:
             self._budget = stopwatch.aim(self._flops_budget)
         expectation = None if stopwatch is None else stopwatch.expectation
         prices = None if stopwatch is None else stopwatch.prices()
+        if prices is not None:
+            remember(session, prices)
         self._steps = Steps(session.store, session.place, baseline, self._limits, prices)
         self._history = History(session.store, session.study.id, self._limits, expectation)
         self._cleaned_s, self._ended_then = time.monotonic(), -1
@@ -133,7 +137,7 @@ class TrialLoop:
             self._correct()
 
     def _correct(self) -> None:
-        """Has the best recipes made smaller, where what was made for the budget missed it."""
+        """Has smaller models made of the best recipes, where those made for the budget missed."""
         if self._stopwatch is None or self._session.remaining_s <= 0:
             return
         aim = self._stopwatch.aim(self._flops_budget)
@@ -259,7 +263,9 @@ class TrialLoop:
         chains = [(t, self._steps.links(recipe_of(t), (rung,))) for *_, t in ranked]
         aiming = [(t, links) for t, links in chains if links[-1].rungs[0][0] == rung]
         for trial, links in aiming[:N_EXTENDED]:
-            if not measured.issuperset(key for _, key in links[-1].rungs):
+            is_new = (trial.id, rung) not in self._extended  # one that failed is not tried for ever
+            if is_new and not measured.issuperset(key for _, key in links[-1].rungs):
+                self._extended.add((trial.id, rung))
                 self._underway.start(Run(trial, trial.attempts, links, is_extension=True))
 
     # Disk

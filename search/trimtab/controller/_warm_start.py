@@ -18,7 +18,8 @@ from trimtab.controller._space import RecipeSpace
 from trimtab.selection import Limits, RecipeScores, recipe_scores
 from trimtab_storage import PointRow, Reader, StudyRow
 from trimtab_strategies import registry
-from trimtab_strategies.recipe import Recipe, stable_key, to_plain
+from trimtab_strategies.base import is_timed
+from trimtab_strategies.recipe import Recipe, Step, stable_key, to_plain
 
 NEAR = 0.75
 """A model that costs at least this share of the budget, and is within it, says how a recipe does
@@ -119,6 +120,8 @@ def warm_start(
     first = [found for found in same if found.on_frontier][:most]
     begun = {found.recipe for found in first}
     told = [found for found in same if found.recipe not in begun and found.is_known_at(budget)]
+    # What counted in time did so at other prices.
+    told = [found for found in told if not any(map(_is_timed, found.recipe))]
     shares = replace(limits, max_flops=None, max_flops_ratio=budget)
     elsewhere = _found([source for source in sources if not source.is_same], space, shares)
     measured = {found.recipe for found in same}
@@ -146,6 +149,10 @@ def _found(sources: Sequence[Source], space: RecipeSpace, limits: Limits) -> lis
         costs = tuple(point.flops_ratio for point in different)
         found.append(_Found(recipe, scores, costs, is_on_frontier(points), name))
     return sorted(found, key=lambda one: one.rank)
+
+
+def _is_timed(step: Step) -> bool:
+    return is_timed(registry.get(step.strategy), step.choices_dict)
 
 
 def _different(points: Iterable[PointRow]) -> list[PointRow]:

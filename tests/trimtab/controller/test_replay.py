@@ -76,6 +76,24 @@ def test_a_trial_that_fails_again_gives_its_whole_failure(
     assert list(scratch.iterdir()) == []
 
 
+def test_a_trial_that_counts_in_time_does_so_at_the_prices_of_its_study(
+    bench: Any, fake: Any
+) -> None:
+    made: list[Any] = []
+
+    def script(job: Any, nth: int) -> Any:
+        made.extend([job] if isinstance(job, LadderJob) else [])
+        return None
+
+    bench.run(fake(script), bench.spec(budget={"latency": {"p95": "60%", "batch_size": 2}}))
+    trials = bench.store.trials(bench.study().id)
+    number = [t.recipe[0]["choices"]["cost"] for t in trials].index("latency")
+    (prices,) = {dict(job.choices)["prices"] for job in made if "prices" in dict(job.choices)}
+    executor = fake()
+    assert replay(bench, executor, number).failure is None
+    assert dict(executor.sent[-1].choices)["prices"] == prices
+
+
 def files_of(bench: Any) -> Any:
     from trimtab_storage import ArtifactFiles
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from trimtab.controller import _run
+from trimtab.controller._runner import MAX_ATTEMPTS
 from trimtab.controller._to_time import MOST_TRIES
+from trimtab.controller._trials import MOST_CORRECTIONS, N_EXTENDED
 from trimtab.emission import LatencyMissedError
 from trimtab_workers.executors import Failure
 from trimtab_workers.jobs import BenchJob, LadderJob, TableJob
@@ -72,6 +74,23 @@ def test_models_that_are_slower_than_predicted_are_made_smaller(
     assert result.choice.feasible
     assert 0.4 < result.choice.point.flops_ratio < 0.5
     assert bench.problems() == []
+
+
+def test_a_smaller_model_whose_worker_is_always_lost_is_given_up(
+    bench: Any, fake: Any, play_timed: Any, ratio_of: Any
+) -> None:
+    def script(job: Any, nth: int) -> Any:
+        if isinstance(job, LadderJob) and any(0.42 <= cost <= 0.48 for cost, _ in job.rungs):
+            return Failure("crashed", "the worker was lost")
+        if isinstance(job, BenchJob) and job.candidates[0].key != job.baseline_key:
+            return [play_timed(job, 1.15 * ratio_of(one.key)) for one in job.candidates]
+        return None
+
+    executor = fake(script)
+    result = bench.run(executor, wanted(bench, max_drop="30 pt"))
+    lost = [job for job in executor.sent if isinstance(job, LadderJob) and len(job.rungs) == 1]
+    assert 0 < len(lost) <= 2 * N_EXTENDED * MOST_CORRECTIONS * MAX_ATTEMPTS
+    assert result.choice.feasible and bench.problems() == []
 
 
 def test_one_table_serves_all_runs(bench: Any, fake: Any) -> None:

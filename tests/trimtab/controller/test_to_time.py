@@ -114,7 +114,7 @@ def test_a_budget_on_flops_counts_too() -> None:
 def test_how_much_slower_models_are_is_asked_of_those_that_should_have_been_within() -> None:
     def timed(number: int, ms: float, predicted: float | None) -> Any:
         guess = None if predicted is None else {"p95": predicted}
-        return replace(point(number, 0.0, ms, timed=True), predicted=guess)
+        return replace(point(number, 0.0, ms, timed=True), predicted=guess, aims=True)
 
     within = timed(1, 4.4, 4.0)
     assert slowness([within], LIMITS, EXPECTATION) == [1]
@@ -125,6 +125,10 @@ def test_how_much_slower_models_are_is_asked_of_those_that_should_have_been_with
     assert slowness([used, timed(5, 6.0, 5.0)], LIMITS, EXPECTATION) == [1], (
         "one uses the limit well"
     )
+    of_no_use = replace(used, drop=0.5)
+    by_exits = replace(timed(9, 9.0, 4.9), aims=False)
+    missed = timed(5, 6.0, 5.0)
+    assert slowness([of_no_use, by_exits, missed], LIMITS, EXPECTATION) == [pytest.approx(1.2)]
     # With a margin of 1.3 nobody expected 4.0 to be within 5.
     wide = replace(EXPECTATION, margin=1.3)
     assert slowness([timed(6, 6.0, 4.0)], LIMITS, wide) == [1]

@@ -120,6 +120,21 @@ def test_what_cannot_aim_is_known_at_every_budget() -> None:
     assert [one.recipe for one in start.known.told] == [recipe]
 
 
+def test_what_counted_in_time_did_so_at_other_prices() -> None:
+    space = RecipeSpace({"fisher": {}}, 5000, timed=True)
+    by_flops, by_time = (to_plain(recipe) for recipe in space.anchors())
+    by_time[0]["choices"]["prices"] = "0.1/0.1/1 0.1/0.1/1 0.1/0.1/1 0.1/0.1/1 16"
+    points = [
+        point(1.0, 0.45, 0.02, recipe=recipe, on_flops_frontier=on_frontier)
+        for recipe, on_frontier in ((by_flops, False), (by_time, False))
+    ]
+    start = warm_start([Source("reviews", points, True)], space, LIMITS, None, 6)
+    assert [one.recipe for one in start.known.told] == [space.anchors()[0]]
+    points[1] = point(1.0, 0.45, 0.02, recipe=by_time)
+    start = warm_start([Source("reviews", points, True)], space, LIMITS, None, 6)
+    assert start.known.first == (space.anchors()[1],), "a recipe to begin with all the same"
+
+
 def test_all_costs_of_a_recipe_count_and_each_of_them_once() -> None:
     ladder_of_one = [point(1.5, 0.6, 0.01), point(1.5, 0.4, 0.03)]
     again = [point(1.5, 0.4, 0.03, study_id=2), point(1.5, 0.3, 0.2, study_id=2)]
