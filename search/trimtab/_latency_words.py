@@ -14,14 +14,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trimtab._parts import OTHERS, Latency, parts_of, requests_of, requests_text
+from trimtab._parts import (
+    OTHERS,
+    STABLE,
+    Latency,
+    lengths_text,
+    on_threads,
+    parts_of,
+    requests_of,
+    requests_text,
+)
 from trimtab._rules import SLACK
 
 FIELDS = ("statistic", "value", "low", "high", "p50", "p95", "batch_size", "device", "verdict")
 """What is shown of a latency, in this order."""
 WHERE_KNOWN = ("mean", "threads", "reason", "lengths")
 """What is shown of it beside, where it is there."""
-STABLE = "stable"
 
 
 def shown_latency(
@@ -66,12 +74,17 @@ def latency_text(latency: Latency | None) -> str:
 
     Several of one are joined by "and", and say what requests they are of where these differ.
     """
-    if latency is None or latency.get("value") is None:
-        return "–"
     parts = parts_of(latency)
+    if not is_any_timed(latency):
+        return "–"
     differ = len({requests_of(part) for part in parts}) > 1
-    names = [requests_text(part) if differ else part.get("statistic") for part in parts]
+    names = [requests_text(part, parts) if differ else part.get("statistic") for part in parts]
     return " and ".join(_text(part, name) for part, name in zip(parts, names, strict=True))
+
+
+def is_any_timed(latency: Latency | None) -> bool:
+    """Tells whether there is a figure for any of the limits."""
+    return any(part.get("value") is not None for part in parts_of(latency))
 
 
 def _text(part: Latency, name: str | None) -> str:
@@ -103,8 +116,7 @@ def texts_text(workload: Latency) -> str:
     lengths = workload.get("lengths")
     if not lengths:
         return "texts of the data"
-    low, high = min(lengths), max(lengths)
-    return f"texts of {low} tokens" if low == high else f"texts of {low} to {high} tokens"
+    return f"texts of {lengths_text(lengths)}"
 
 
 def bound_text(budget: Latency) -> str:
@@ -118,14 +130,24 @@ def bound_text(budget: Latency) -> str:
 
 
 def bounds_text(latency: Latency | Sequence[Latency]) -> str:
-    """Writes the whole of it, a list with the sizes of requests as ``p95 ≤ 8 ms at batch 1``."""
+    """Writes the whole of it, a list with the sizes of requests as ``p95 ≤ 8 ms at batch 1``.
+
+    The list says the lengths of texts and the threads where these are not the same for all.
+    """
     if isinstance(latency, Mapping):
         return bound_text(latency)
-    return "; ".join(map(_sized_bound_text, latency))
+    return "; ".join(_sized_bound_text(each, latency) for each in latency)
 
 
-def _sized_bound_text(budget: Latency) -> str:
-    return f"{bound_text(budget)} at batch {budget.get('batch_size', 1)}"
+def _sized_bound_text(budget: Latency, among: Sequence[Latency]) -> str:
+    lengths, threads = (_where_it_differs(name, budget, among) for name in ("lengths", "threads"))
+    text = f"{bound_text(budget)} at batch {budget.get('batch_size', 1)}"
+    return text + (f" of {lengths_text(lengths)}" if lengths else "") + on_threads(threads)
+
+
+def _where_it_differs(name: str, budget: Latency, among: Sequence[Latency]) -> Any:
+    own = budget.get(name)
+    return None if all(each.get(name) == own for each in among) else own
 
 
 def budget_text(budget: Mapping[str, Any]) -> str:
@@ -133,7 +155,7 @@ def budget_text(budget: Mapping[str, Any]) -> str:
     parts = [] if budget.get("flops") is None else [f"FLOPs {budget['flops']}"]
     latency = budget.get("latency") or []
     several = [latency] if isinstance(latency, Mapping) else latency
-    parts += [f"latency {_sized_bound_text(each)}" for each in several]
+    parts += [f"latency {_sized_bound_text(each, several)}" for each in several]
     return ", ".join(parts)
 
 

@@ -115,4 +115,5 @@ def latency_ms(point: Measured, place: int = 0) -> float:
 
 def _latency_words(point: Measured, place: int) -> str:
     """Names one of several limits on latency by what the point was timed on."""
-    return f"latency {requests_text(parts_of(point.latency)[place])}"
+    parts = parts_of(point.latency)
+    return f"latency {requests_text(parts[place], parts)}"

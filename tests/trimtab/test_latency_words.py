@@ -157,3 +157,38 @@ def test_several_bounds_in_words() -> None:
     more = "throughput ≥ 200% of the baseline's at batch 32"
     assert bounds_text([both, many]) == f"{said}; {more}"
     assert budget_text({"latency": [both, many]}) == f"latency {said}, latency {more}"
+
+
+def test_threads_and_lengths_of_bounds_are_told_where_they_differ() -> None:
+    one, four = {"p95": "8 ms", "threads": 1}, {"p95": "4 ms", "threads": 4}
+    assert bounds_text([one, four]) == (
+        "p95 ≤ 8 ms at batch 1 on 1 thread; p95 ≤ 4 ms at batch 1 on 4 threads"
+    )
+    every = {"mean": "9 ms", "threads": None}
+    assert bounds_text([one, every]) == (
+        "p95 ≤ 8 ms at batch 1 on 1 thread; mean ≤ 9 ms at batch 1"
+    )
+    long = {**one, "lengths": [64]}
+    assert bounds_text([one, long]) == "p95 ≤ 8 ms at batch 1; p95 ≤ 8 ms at batch 1 of 64 tokens"
+    same = {**one, "batch_size": 2}
+    assert bounds_text([one, same]) == "p95 ≤ 8 ms at batch 1; p95 ≤ 8 ms at batch 2"
+    assert budget_text({"latency": one}) == "latency p95 ≤ 8 ms at batch 1"
+
+
+def test_threads_of_latencies_are_told_where_they_differ() -> None:
+    one, four = ({**LATENCY, "asked_threads": n, "threads": n} for n in (1, 4))
+    assert latency_text({**one, "others": [four]}) == (
+        "6.1 ms [5.9, 6.4] p95 at batch 1 on 1 thread and "
+        "6.1 ms [5.9, 6.4] p95 at batch 1 on 4 threads"
+    )
+    # As many as there were, whoever asked for them: they are of the same requests.
+    same = {**LATENCY, "threads": 4, "statistic": "p50"}
+    assert latency_text({**LATENCY, "others": [same]}) == (
+        "6.1 ms [5.9, 6.4] p95 and 6.1 ms [5.9, 6.4] p50"
+    )
+
+
+def test_what_only_a_later_limit_was_timed_for_is_told() -> None:
+    untimed = {**PREDICTED, "statistic": "p95", "batch_size": 1}
+    said = "– p95 at batch 1 and 6.1 ms [5.9, 6.4] p95 at batch 8"
+    assert latency_text({**untimed, "others": [{**LATENCY, "batch_size": 8}]}) == said

@@ -11,6 +11,7 @@ from trimtab.controller._limits import latencies_of, task_of
 from trimtab.controller._reference import check_of
 from trimtab.controller._report import Reporter
 from trimtab.controller._runner import JobRunner
+from trimtab.controller._timing import measured_of
 from trimtab.emission import (
     Emission,
     LatencyCheck,
@@ -86,7 +87,7 @@ def emit_of_study(
 
         def on_miss(point: PointRow, error: LatencyMissedError) -> None:
             reporter.note(f"point {point.id} is not written: {error}")
-            missed[point.id] = error.latency
+            missed[point.id] = measured_of(point.latency, error.latency)
 
         emission: Emission = emit_what_holds(choose, emit, on_miss)
         return emission

@@ -56,11 +56,6 @@ def latencies_of(spec: Spec) -> tuple[Asked, ...]:
     )
 
 
-def latency_of(spec: Spec) -> Asked | None:
-    """Gives what the first limit on latency is about; None where there is none."""
-    return next(iter(latencies_of(spec)), None)
-
-
 def _workload(limit: LatencyLimit, device: str, spec: Spec) -> Workload:
     return Workload(
         batch_size=limit.budget.batch_size,

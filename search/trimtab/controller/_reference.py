@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from trimtab._parts import joined_as, parts_of
+from trimtab._parts import doubts_of, joined_as, named_part, parts_of, without_names
 from trimtab.controller._expected import PREDICTED, whole
 from trimtab.controller._limits import latencies_of
 from trimtab.controller._session import Session
@@ -47,9 +47,12 @@ def establish_latency(session: Session, key: str) -> dict[str, Any] | None:
         session.reporter.note(
             "the machine or what is timed is not what it was, so points are timed again"
         )
-    _change(session, lambda latency: restated(latency, sources, wanted))
+    # Killed between this and the baseline's own record, a run finds points as they are wanted
+    # beside the baseline as it was: each part is told by what it says it is of, not by its place.
+    alone = len(before) == 1
+    _change(session, lambda latency: restated(latency, sources, wanted, alone))
     parts = [
-        part if source is None else _in_terms_of(before[source], asked.statistic)
+        part if source is None else _kept(source, asked)
         for part, source, asked in zip(now, sources, wanted, strict=True)
     ]
     return joined_as(parts, wanted)
@@ -101,7 +104,7 @@ def _timed(session: Session, key: str, wanted: Sequence[Asked]) -> list[dict[str
     """Times the baseline as it is wanted; gives a part for each."""
     timings = timings_of(wanted)
     every = in_order(timings, [_figures(session, key, timing) for timing in timings])
-    return [
+    parts = [
         {
             **latency.to_plain(),
             "workload": asked.workload.to_plain(),
@@ -109,16 +112,17 @@ def _timed(session: Session, key: str, wanted: Sequence[Asked]) -> list[dict[str
         }
         for latency, asked in zip(every, wanted, strict=True)
     ]
+    if doubts := doubts_of(joined_as(parts, wanted)):
+        session.reporter.note(f"the baseline's latency is not stable: {doubts}")
+    return parts
 
 
 def _figures(session: Session, key: str, timing: Timing) -> list[Latency]:
     """Times the baseline against a copy of itself, again where that was not stable."""
     for _ in range(MOST_TRIES):
         figures = timing.figures(_result(session, key, timing))
-        doubts = [each.reason for each in figures if each.verdict != "stable"]
-        if not doubts:
-            return figures
-    session.reporter.note(f"the baseline's latency is not stable: {doubts[0]}")
+        if all(each.verdict == "stable" for each in figures):
+            break
     return figures
 
 
@@ -131,10 +135,16 @@ def _result(session: Session, key: str, timing: Timing) -> BenchResult:
     return result
 
 
-def _source_of(now: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> int | None:
-    """Finds which of the figures of an earlier run compare with what is timed now."""
-    holding = (place for place, known in enumerate(before) if _still_holds(known, now))
-    return next(holding, None)
+def _source_of(
+    now: Mapping[str, Any], before: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """Finds which of the figures of an earlier run compare with what is timed now.
+
+    Rather those of the same statistic, as points may be known by one and not by another.
+    """
+    holding = [known for known in before if _still_holds(known, now)]
+    own = (known for known in holding if known["statistic"] == now["statistic"])
+    return next(own, holding[0] if holding else None)
 
 
 def _still_holds(known: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -151,17 +161,27 @@ def _still_holds(known: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 
 def restated(
-    latency: Mapping[str, Any], sources: Sequence[int | None], wanted: Sequence[Asked]
+    latency: Mapping[str, Any],
+    sources: Sequence[Mapping[str, Any] | None],
+    wanted: Sequence[Asked],
+    alone: bool,
 ) -> dict[str, Any] | None:
-    """Gives a latency for what is wanted now, each part from the place named in ``sources``.
+    """Gives a latency for what is wanted now, each part from what compares with a baseline's part.
 
-    None where nothing of it is wanted. What has to be timed anew gets all its chances again.
+    None where nothing of it is wanted. What has to be timed anew gets all its chances again. Doing
+    so once more with the same arguments changes nothing.
+
+    Args:
+        latency: What is known of a point.
+        sources: The baseline's part for each that is wanted; None where that is no longer true.
+        wanted: What the limits ask for now.
+        alone: Whether the baseline had but one part. Only then a point's single part, which does
+            not say all that it is of, is known to be of the same.
     """
-    before = parts_of(latency)
     parts = [
         None
-        if source is None or source >= len(before)
-        else _restated(before[source], asked.statistic)
+        if source is None or (own := _own(latency, source, asked, alone)) is None
+        else _restated(own, asked.statistic)
         for source, asked in zip(sources, wanted, strict=True)
     ]
     if all(part is None for part in parts):
@@ -169,6 +189,16 @@ def restated(
     found = whole(parts, wanted)
     is_known = all(part is not None and part.get("value") is not None for part in parts)
     return found if is_known or len(wanted) == 1 else {**found, "tries": 0}
+
+
+def _own(
+    latency: Mapping[str, Any], source: Mapping[str, Any], asked: Asked, alone: bool
+) -> Mapping[str, Any] | None:
+    """Finds the part of a point that was timed as the baseline's was; None where it has none."""
+    parts = parts_of(latency)
+    if len(parts) == 1:
+        return parts[0] if alone else None
+    return named_part(parts, asked, source["statistic"])
 
 
 def _restated(part: Mapping[str, Any], statistic: Statistic) -> dict[str, Any]:
@@ -179,8 +209,14 @@ def _restated(part: Mapping[str, Any], statistic: Statistic) -> dict[str, Any]:
     if part.get("verdict") == "unstable":
         return {"value": None, "verdict": PREDICTED, PREDICTED: part.get(PREDICTED)}
     if part.get("value") is None:
-        return {**part, "tries": 0}
-    return _in_terms_of(part, statistic)
+        return {**without_names(part), "tries": 0}
+    return _in_terms_of(without_names(part), statistic)
+
+
+def _kept(source: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
+    """Gives a part of the baseline for another statistic, or without the others that it had."""
+    own = {**without_names(source), "is_relative": asked.is_relative}
+    return _in_terms_of(own, asked.statistic)
 
 
 def _in_terms_of(latency: Mapping[str, Any], statistic: Statistic) -> dict[str, Any]:

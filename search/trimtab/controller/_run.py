@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trimtab._parts import parts_of
+from trimtab._parts import doubts_of
 from trimtab.controller._baseline import Baseline, establish_baseline
 from trimtab.controller._limits import budget_ratio
 from trimtab.controller._prospect import Prospect, prospect_alone, prospect_of
@@ -115,9 +115,8 @@ def _tell_latency(session: Session, stopwatch: Stopwatch | None, emission: Emiss
         return
     if latency["holds"] is False:
         session.consider(stopwatch.note_missed(emission.point, latency))
-    doubts = [part["reason"] for part in parts_of(latency) if part["verdict"] != "stable"]
-    if doubts:
-        session.reporter.note(f"the checkpoint's latency could not be confirmed: {doubts[0]}")
+    if doubts := doubts_of(latency):
+        session.reporter.note(f"the checkpoint's latency could not be confirmed: {doubts}")
 
 
 def _limits_flops(limits: Limits) -> bool:

@@ -176,8 +176,7 @@ class Stopwatch:
 
     def note_missed(self, point: PointRow, latency: Mapping[str, Any]) -> list[PointRow]:
         """Takes down what a written checkpoint took, which its point had promised otherwise."""
-        seen = Prospective.of(point, self.expectation)
-        rows = self._timer.record({point.id: measured_of(seen, latency)})
+        rows = self._timer.record({point.id: measured_of(point.latency, latency)})
         self._take_in(rows)
         return rows
 

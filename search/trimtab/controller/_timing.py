@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from trimtab._parts import NAMES, joined, parts_of
+from trimtab._parts import Latency, joined, joined_as, on_threads, parts_of
 from trimtab.controller._baseline import Baseline
-from trimtab.controller._expected import PREDICTED, predicted_of, whole
+from trimtab.controller._expected import PREDICTED, is_timed
 from trimtab.controller._reference import reference_speed, stated
 from trimtab.controller._session import Session
 from trimtab.controller._to_time import MOST_TRIES, Prospective
@@ -56,9 +56,11 @@ class PointTimer:
             first, others = chosen[:1], [point for point in chosen[1:] if self._is_kept(point)]
             gone = [point for point in first if not self._is_there(point)]
             there = [point for point in [*first, *others] if point not in gone]
-            rows = self._give_up(gone)
+            nothing = [[None] * len(self._timings) for _ in gone]
+            rows = self._keep(gone, nothing)
             if there:
-                rows += self._timed(there)
+                found = [self._timed(timing, there) for timing in self._timings]
+                rows += self._keep(there, list(zip(*found, strict=True)))
         return rows
 
     def _is_kept(self, point: Prospective) -> bool:
@@ -76,15 +78,16 @@ class PointTimer:
             return False
         return True
 
-    def _timed(self, points: Sequence[Prospective]) -> list[PointRow]:
+    def _timed(self, timing: Timing, points: Sequence[Prospective]) -> Sequence[BenchResult | None]:
         """Times points; where that fails, as when memory is short, one by one or not at all."""
         try:
-            return self._keep(points, [self._measured(each, points) for each in self._timings])
+            return self._measured(timing, points)
         except (JobError, InputError) as error:
             if len(points) > 1:
-                return [row for point in points for row in self._timed([point])]
-            self._session.reporter.note(f"point {points[0].id} could not be timed: {error}")
-            return self._give_up(points)
+                return [result for point in points for result in self._timed(timing, [point])]
+            where = _where(timing) if len(self._timings) > 1 else ""
+            self._session.reporter.note(f"point {points[0].id} could not be timed{where}: {error}")
+            return [None]
 
     def _measured(self, timing: Timing, points: Sequence[Prospective]) -> list[BenchResult]:
         known = [(self._references[place], self._wanted[place]) for place in timing.places]
@@ -102,36 +105,41 @@ class PointTimer:
         return results
 
     def _keep(
-        self, points: Sequence[Prospective], results: Sequence[Sequence[BenchResult]]
+        self, points: Sequence[Prospective], results: Sequence[Sequence[BenchResult | None]]
     ) -> list[PointRow]:
-        """Writes down what each timing found of each point."""
+        """Writes down what each timing found of each point; one that failed is not tried again."""
         found = {}
-        for point, own in zip(points, zip(*results, strict=True), strict=True):
-            found[point.id] = measured_of(point, self._latency(own))
+        for point, own in zip(points, results, strict=True):
+            found[point.id] = self._found(point, own)
             for timing, result in zip(self._timings, own, strict=True):
-                self._log(point, timing, result)
+                if result is not None:
+                    self._log(point, timing, result)
         return self.record(found)
 
-    def _latency(self, results: Sequence[BenchResult]) -> dict[str, Any]:
+    def _found(self, point: Prospective, results: Sequence[BenchResult | None]) -> dict[str, Any]:
+        row = self._session.store.point(point.id)
+        known = measured_of(None if row is None else row.latency, self._latency(results))
+        return {**known, "tries": MOST_TRIES} if None in results else known
+
+    def _latency(self, results: Sequence[BenchResult | None]) -> dict[str, Any]:
         """Puts a point's latency together from what was timed, a part for each limit."""
         pairs = zip(self._timings, results, strict=True)
-        figures = in_order(self._timings, [timing.figures(result) for timing, result in pairs])
-        parts = [
-            stated(figure, reference, asked).to_plain()
-            for figure, reference, asked in zip(
-                figures, self._references, self._wanted, strict=True
-            )
+        found = [
+            [None] * len(timing.places) if result is None else timing.figures(result)
+            for timing, result in pairs
         ]
-        return whole(parts, self._wanted)
+        every = zip(in_order(self._timings, found), self._references, self._wanted, strict=True)
+        parts = [
+            {} if figure is None else stated(figure, reference, asked).to_plain()
+            for figure, reference, asked in every
+        ]
+        return joined_as(parts, self._wanted)
 
     def _log(self, point: Prospective, timing: Timing, result: BenchResult) -> None:
         samples = {"point": point.id, "what": "point", "samples_ms": result.samples}
         if len(self._timings) > 1:
             samples["workload"] = timing.asked[0].workload.to_plain()
         self._session.store.log_event(self._session.study.id, "latency", samples)
-
-    def _give_up(self, points: Sequence[Prospective]) -> list[PointRow]:
-        return self.record({p.id: {**measured_of(p, {}), "tries": MOST_TRIES} for p in points})
 
     def record(self, found: Mapping[int, Mapping[str, Any]]) -> list[PointRow]:
         """Gives points other latencies, and judges them by the limits."""
@@ -144,20 +152,25 @@ class PointTimer:
         )
 
 
-def measured_of(point: Prospective, measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Gives a point's latency once it was timed, or could not be, the prediction beside it."""
-    first, *others = parts_of(measured)
-    nothing: Mapping[str, Any] = {}
-    known = [
-        {**_untimed(predicted_of(before)), **_names_of(before), **now}
-        for before, now in zip_longest(point.others, others, fillvalue=nothing)
-    ]
-    return {**joined([{**_untimed(point.predicted), **first}, *known]), "tries": point.tries + 1}
+def measured_of(known: Latency | None, measured: Latency) -> dict[str, Any]:
+    """Gives a point's latency once it was timed, or could not be, the prediction beside it.
+
+    What was sure of one of several limits, and was not found again for sure, stays as it was.
+    """
+    nothing: Latency = {}
+    every = zip_longest(parts_of(known), parts_of(measured), fillvalue=nothing)
+    parts = [_later(before, now) for before, now in every]
+    return {**joined(parts), "tries": int((known or {}).get("tries", 0)) + 1}
 
 
-def _untimed(predicted: Mapping[str, float] | None) -> dict[str, Any]:
-    return {"value": None, "verdict": PREDICTED, PREDICTED: predicted}
+def _later(before: Latency, now: Latency) -> Latency:
+    if is_timed(before) and not is_timed(now):
+        return before
+    untimed = {"value": None, "verdict": PREDICTED, PREDICTED: before.get(PREDICTED)}
+    return {**untimed, **now}
 
 
-def _names_of(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: part[name] for name in NAMES if name in part}
+def _where(timing: Timing) -> str:
+    """Says which requests a timing is of, where there are several kinds."""
+    workload = timing.asked[0].workload
+    return f" at batch {workload.batch_size}{on_threads(workload.threads)}"

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from trimtab._latency_words import (
-    STABLE,
     bounds_text,
+    is_any_timed,
     latency_text,
-    shown_latency,
     texts_text,
     workload_text,
 )
-from trimtab._parts import Latency, parts_of, requests_of
+from trimtab._parts import STABLE, Latency, parts_of, requests_of
 
 STATISTICS = ("p50", "p95", "mean")
 HELD = {
@@ -30,7 +29,7 @@ def latency_section(facts: dict[str, Any]) -> str:
         "this model in the search": facts["point"].get("latency"),
         "this checkpoint": facts.get("delivered_latency"),
     }
-    timed = {name: known for name, known in columns.items() if shown_latency(known) is not None}
+    timed = {name: known for name, known in columns.items() if is_any_timed(known)}
     if not timed:
         return ""
     by_requests = _by_requests(timed)
@@ -84,7 +83,7 @@ def _table(timed: dict[str, list[Latency]]) -> str:
 
 def _cell(parts: list[Latency], statistic: str) -> str:
     """Writes a statistic: from the part that it is limited by, or else from the first."""
-    own = next((part for part in parts if part["statistic"] == statistic), None)
+    own = next((part for part in parts if part.get("statistic") == statistic), None)
     if own is not None:
         return latency_text({**own, "statistic": None, "verdict": STABLE})
     low, high = (parts[0].get("intervals") or {}).get(statistic, (None, None))

@@ -35,7 +35,7 @@ class LatencyMissedError(TrimtabError):
         self, latency: LatencyFacts, max_ms: float, part: LatencyFacts | None = None
     ) -> None:
         slow = part or latency
-        what = slow["statistic"] if part is None else requests_text(part)
+        what = slow["statistic"] if part is None else requests_text(part, parts_of(latency))
         super().__init__(
             f"the written checkpoint takes up to {slow['high']:.4g} ms ({what}), and "
             f"{max_ms:.4g} ms are allowed"
@@ -63,18 +63,15 @@ class LatencyCheck:
 
         Gives the latency and the times behind it, which are none where it could not be timed.
         ``holds`` says whether it is within the whole budget, and within its own limit for each of
-        the others: None where that cannot be told.
+        the others: None where that cannot be told. Requests that cannot be timed leave what is
+        known of the others.
         """
         timings = timings_of([check.asked for check in self._every])
-        try:
-            results = [self._timed(forge, folder, baseline_key, timing) for timing in timings]
-        except JobError as error:
-            return self._together([check._untold(str(error)) for check in self._every]), {}
-        pairs = zip(timings, results, strict=True)
-        figures = in_order(timings, [timing.figures(result) for timing, result in pairs])
+        found = [self._found(forge, folder, baseline_key, timing) for timing in timings]
+        figures = in_order(timings, [own for own, _ in found])
         told = [check._told(each) for check, each in zip(self._every, figures, strict=True)]
-        first, *others = (result.samples for result in results)
-        return self._together(told), joined([first, *others])
+        samples = [own for _, own in found]
+        return self._together(told), joined(samples) if any(samples) else {}
 
     @property
     def asked(self) -> Asked:
@@ -84,6 +81,16 @@ class LatencyCheck:
     @property
     def _every(self) -> tuple[LatencyCheck, ...]:
         return (self, *self.others)
+
+    def _found(
+        self, forge: Forge, folder: Path, baseline_key: str, timing: Timing
+    ) -> tuple[Sequence[Latency | str], LatencyFacts]:
+        """Gives the figures of one timing and the times, or for each figure why there is none."""
+        try:
+            result = self._timed(forge, folder, baseline_key, timing)
+        except JobError as error:
+            return [str(error)] * len(timing.places), {}
+        return timing.figures(result), result.samples
 
     def _timed(self, forge: Forge, folder: Path, baseline_key: str, timing: Timing) -> BenchResult:
         job = DeliveredJob(
@@ -95,8 +102,10 @@ class LatencyCheck:
                 break
         return result
 
-    def _told(self, timed: Latency) -> dict[str, Any]:
-        """Gives what is said of the first limit."""
+    def _told(self, timed: Latency | str) -> dict[str, Any]:
+        """Gives what is said of the first limit, or why nothing can be."""
+        if isinstance(timed, str):
+            return self._untold(timed)
         if self.reference is not None:
             timed = timed.relative_to(Latency.from_plain(self.reference))
         latency = timed.to_plain()
@@ -126,8 +135,10 @@ class LatencyCheck:
         """Gives a choice as it stands once its checkpoint was timed."""
         if latency["holds"] is not False or not choice.feasible:
             return choice
+        parts = parts_of(latency)
         raised = [
-            f"latency{f' {requests_text(part)}' if self.others else ''} from {max_ms:.4g} ms to "
+            f"latency{f' {requests_text(part, parts)}' if self.others else ''} from "
+            f"{max_ms:.4g} ms to "
             f"{1.01 * part['high']:.3g} ms"
             for max_ms, part in self._missed(latency)
         ]

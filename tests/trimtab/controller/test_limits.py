@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from trimtab.controller import budget_ratio, finetune_of, limits_of, task_of
-from trimtab.controller._limits import latencies_of, latency_of
+from trimtab.controller._limits import latencies_of
 from trimtab.selection import Limits
 from trimtab_workers.latency.workload import Workload
 from trimtab_workers.task import DataSource
@@ -93,21 +93,21 @@ def test_all_requests_run_on_one_device(bench: Any, named: str | None, workers: 
 
 
 def test_workload_is_what_the_budget_says(bench: Any) -> None:
-    assert latency_of(bench.spec()) is None
+    assert latencies_of(bench.spec()) == ()
     latency = {"p50": "8 ms", "batch_size": 4, "device": "cpu", "threads": 2, "lengths": [8, 16]}
-    wanted = latency_of(bench.spec(budget={"latency": latency}, search__seed=7))
-    assert wanted is not None and wanted.statistic == "p50"
+    (wanted,) = latencies_of(bench.spec(budget={"latency": latency}, search__seed=7))
+    assert wanted.statistic == "p50"
     assert wanted.workload == Workload(4, "cpu", 2, (8, 16), 7)
-    wanted = latency_of(bench.spec(budget={"latency": {"throughput": "2x"}}))
-    assert wanted is not None and wanted.statistic == "mean"
+    (wanted,) = latencies_of(bench.spec(budget={"latency": {"throughput": "2x"}}))
+    assert wanted.statistic == "mean"
 
 
 @pytest.mark.parametrize("own", [None, "auto"])
 @pytest.mark.parametrize("workers", ["auto", "cpu", "cuda"])
 def test_requests_run_where_the_workers_do(bench: Any, own: str | None, workers: str) -> None:
     latency = {"p95": "8 ms", **({"device": own} if own else {})}
-    wanted = latency_of(bench.spec(budget={"latency": latency}, workers__device=workers))
-    assert wanted is not None and wanted.workload.device == workers
+    (wanted,) = latencies_of(bench.spec(budget={"latency": latency}, workers__device=workers))
+    assert wanted.workload.device == workers
 
 
 def test_task_and_finetuning_carry_all_that_workers_need(bench: Any) -> None:

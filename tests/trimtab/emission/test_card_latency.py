@@ -85,3 +85,30 @@ def test_several_limits_have_a_table_for_each_kind_of_request() -> None:
     assert "| verdict | stable | unstable: noise |" in latency_section(
         {**facts, "point": {"latency": noisy}}
     )
+
+
+def test_limits_that_differ_in_threads_have_tables_of_their_own() -> None:
+    one = _latency(6.0, threads=1, asked_threads=1)
+    four = _latency(5.0, threads=4, asked_threads=4)
+    dense = {**one, "others": [four]}
+    # What was not timed does not say how many threads it would have had.
+    untimed = {"statistic": "p95", "value": None, "verdict": "predicted", "batch_size": 1}
+    point = {**one, "others": [{**untimed, "asked_threads": 4}]}
+    budget = [{"p95": "8 ms", "threads": 1}, {"p95": "4 ms", "threads": 4}]
+    said = latency_section({**_facts(point, dense), "budget": {"latency": budget}})
+    assert "p95 ≤ 8 ms at batch 1 on 1 thread; p95 ≤ 4 ms at batch 1 on 4 threads" in said
+    first, second = said.split("The same at batch 1 on cpu, 4 threads; texts of the data:")
+    assert "| p95 | 6 ms [5.8, 6.2] | 6 ms [5.8, 6.2] |" in first
+    assert "| p95 | 5 ms [4.8, 5.2] | – |" in second
+    assert "| verdict | stable | predicted |" in second
+
+
+def test_what_is_known_of_a_later_limit_alone_is_told() -> None:
+    untold = {"statistic": "p95", "value": None, "verdict": "unstable", "reason": "no memory"}
+    many = _latency(9.0, batch_size=32)
+    written = {**untold, "batch_size": 1, "holds": None, "others": [many]}
+    both = {**_latency(6.0), "others": [many]}
+    said = latency_section(_facts(both, both, delivered_latency=written))
+    first, second = said.split("The same at batch 32")
+    assert "| verdict | stable | stable | unstable: no memory |" in first
+    assert "| p95 | 9 ms [8.8, 9.2] | 9 ms [8.8, 9.2] | 9 ms [8.8, 9.2] |" in second

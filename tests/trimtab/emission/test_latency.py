@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trimtab._parts import parts_of
 from trimtab.emission import LatencyCheck, LatencyMissedError, emit_what_holds
 from trimtab.emission._latency import MOST_CANDIDATES, MOST_TRIES
 from trimtab.errors import JobError
@@ -84,9 +85,10 @@ def test_holding_is_judged_at_the_upper_end_and_only_where_it_can_be_told(
 TIMES = np.linspace(4.0, 6.0, 80)[:, None] * np.ones(4)
 
 
-def result(verdict: str) -> Any:
+def result(verdict: str, batch_size: int = 1) -> Any:
     """A checkpoint that takes half of what the dense model does."""
-    timed = summarise(0.5 * TIMES, TIMES, "p95", reference_p50_ms=DENSE.p50)
+    known: Any = {"batch_size": batch_size, "reference_p50_ms": DENSE.p50}
+    timed = summarise(0.5 * TIMES, TIMES, "p95", **known)
     figures = {name: {**known, "verdict": verdict} for name, known in timed.figures.items()}
     latency = replace(timed, verdict=verdict, figures=figures)
     return SimpleNamespace(latency=latency, samples={"ours": []})
@@ -146,7 +148,8 @@ def measured(check: LatencyCheck, tmp_path: Any, verdicts: dict[int, str] = {}) 
 
     def run(job: Any, label: str) -> Any:
         jobs.append(job)
-        return result(verdicts.get(job.workload.batch_size, "stable"))
+        size = job.workload.batch_size
+        return result(verdicts.get(size, "stable"), size)
 
     place = SimpleNamespace(place=None, run=run)
     found, samples = check.measure(place, tmp_path, "dense")  # type: ignore[arg-type]
@@ -177,7 +180,6 @@ def test_the_limit_that_is_missed_is_named(tmp_path: Any) -> None:
     check = with_mean(2.0)
     found, _, _ = measured(check, tmp_path)
     assert SHARE.holds(found), "the first limit is kept to"
-    found["others"][0]["batch_size"] = 32
     with pytest.raises(LatencyMissedError, match=r"\(mean at batch 32\), and 2 ms are allowed"):
         check.insist(found)
     judged = check.judged(Choice(SimpleNamespace(id=1), True, []), found)  # type: ignore[type-var]
@@ -194,13 +196,56 @@ def test_statistics_of_the_same_requests_are_timed_at_once(tmp_path: Any) -> Non
     assert samples == {"ours": []}
 
 
-def test_where_one_cannot_be_timed_all_is_untold(tmp_path: Any) -> None:
+@pytest.mark.parametrize("failing", [{1}, {32}, {1, 32}])
+def test_requests_that_cannot_be_timed_leave_what_is_known_of_the_others(
+    failing: set[int], tmp_path: Any
+) -> None:
     def run(job: Any, label: str) -> Any:
-        if job.workload.batch_size == 32:
+        size = job.workload.batch_size
+        if size in failing:
             raise JobError("no memory")
-        return result("stable")
+        return result("stable", size)
 
     place = SimpleNamespace(place=None, run=run)
-    found, _ = with_mean(3.0).measure(place, tmp_path, "dense")  # type: ignore[arg-type]
-    assert (found["holds"], found["reason"]) == (None, "no memory")
-    assert (found["others"][0]["statistic"], found["others"][0]["batch_size"]) == ("mean", 32)
+    found, samples = with_mean(3.0).measure(place, tmp_path, "dense")  # type: ignore[arg-type]
+    parts = parts_of(found)
+    assert [(part["statistic"], part["batch_size"]) for part in parts] == [("p95", 1), ("mean", 32)]
+    for part in parts:
+        is_known = part["batch_size"] not in failing
+        assert (part["reason"], part["value"] is not None) == (
+            (None, True) if is_known else ("no memory", False)
+        )
+    assert found["holds"] is None and found["others"][0]["holds"] is (
+        None if 32 in failing else True
+    )
+    known = [{} if size in failing else {"ours": []} for size in (1, 32)]
+    assert samples == ({**known[0], "others": known[1:]} if any(known) else {})
+
+
+@pytest.mark.parametrize("failing", [1, 32])
+def test_a_limit_that_is_missed_is_missed_though_others_could_not_be_timed(
+    failing: int, tmp_path: Any
+) -> None:
+    def run(job: Any, label: str) -> Any:
+        if job.workload.batch_size == failing:
+            raise JobError("no memory")
+        return result("stable", job.workload.batch_size)
+
+    check = replace(with_mean(2.0), max_ms=2.0)
+    found, _ = check.measure(SimpleNamespace(place=None, run=run), tmp_path, "dense")  # type: ignore[arg-type]
+    assert found["holds"] is False
+    missed = "mean at batch 32" if failing == 1 else "p95 at batch 1"
+    with pytest.raises(LatencyMissedError, match=rf"\({missed}\), and 2 ms are allowed"):
+        check.insist(found)
+
+
+def test_limits_that_differ_in_threads_are_named_by_them(tmp_path: Any) -> None:
+    first = replace(SHARE, workload=Workload(threads=1))
+    fast = LatencyCheck("p95", Workload(threads=4), 2.0)
+    check = replace(first, others=(fast,))
+    found, _, jobs = measured(check, tmp_path)
+    assert [job.workload.threads for job in jobs] == [1, 4]
+    with pytest.raises(LatencyMissedError, match=r"\(p95 at batch 1 on 4 threads\)"):
+        check.insist(found)
+    judged = check.judged(Choice(SimpleNamespace(id=1), True, []), found)  # type: ignore[type-var]
+    assert judged.relaxations[0].startswith("raise latency p95 at batch 1 on 4 threads from 2 ms ")
