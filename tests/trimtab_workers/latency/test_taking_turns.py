@@ -88,6 +88,38 @@ def test_nobody_waits_for_longer_than_the_bound(hold: Hold, report: Any, told: l
     assert {stage for stage, _, _ in told} == {STAGE}
 
 
+def test_who_hangs_is_waited_for_once_in_a_while(
+    hold: Hold, report: Any, told: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(600.0)
+    waited: list[bool] = []
+    for _ in range(3):
+        with turn_to_time("cpu", report, most_wait_s=0.3) as has_turn:
+            assert not has_turn
+        waited.append(bool(told))
+        told.clear()
+    assert waited == [True, False, False]
+    monkeypatch.setattr(_taking_turns, "WITHOUT_WAITING_S", 0.0)
+    with turn_to_time("cpu", report, most_wait_s=0.3) as has_turn:
+        assert not has_turn and told, "some time later it is waited for again"
+
+
+def test_who_is_done_after_all_is_waited_for_the_next_time(
+    hold: Hold, report: Any, told: list[Any]
+) -> None:
+    slow = hold(600.0)
+    with turn_to_time("cpu", report, most_wait_s=0.3) as has_turn:
+        assert not has_turn
+    slow.kill()
+    slow.wait()
+    with turn_to_time("cpu", report) as has_turn:
+        assert has_turn
+    told.clear()
+    hold(1.0)
+    with turn_to_time("cpu", report) as has_turn:
+        assert has_turn and told
+
+
 def test_another_type_of_device_is_another_turn(hold: Hold, report: Any, told: list[Any]) -> None:
     hold(600.0, "cuda")
     with turn_to_time("cpu", report) as has_turn:
@@ -129,6 +161,15 @@ def test_what_others_may_lay_in_the_way_is_let_alone(
     with turn_to_time("cpu", report) as has_turn:
         assert not has_turn
     assert not target.exists()
+
+
+def test_a_file_of_another_user_is_not_waited_for(
+    report: Any, told: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda owner=os.getuid(): owner + 1)
+    turn_file("cpu").touch()  # by whom we are not, under our name
+    with turn_to_time("cpu", report) as has_turn:
+        assert not has_turn and not told
 
 
 def test_without_locks_nobody_waits(
