@@ -11,9 +11,13 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trimtab_workers.executors import WorkerContext
 
 try:
     import fcntl
@@ -26,8 +30,6 @@ WITHOUT_WAITING_S = 600.0
 """How long this process then takes a turn only where it is free: who has it may hang."""
 POLL_S = 0.1
 STAGE = "waiting for another run that is timing"
-
-Report = Callable[[str, int, int], None]
 
 _in_vain: dict[Path, float] = {}
 """When a turn was last waited for in vain, on the monotonic clock."""
@@ -45,13 +47,13 @@ def turn_file(device_type: str) -> Path:
 
 @contextmanager
 def turn_to_time(
-    device_type: str, report: Report, most_wait_s: float = MOST_WAIT_S
+    device_type: str, context: WorkerContext, most_wait_s: float = MOST_WAIT_S
 ) -> Iterator[bool]:
     """Holds the turn for a while, which the system gives back if this process is killed.
 
-    Tells whether it has it. It does not where that took longer than ``most_wait_s``, of which
-    ``report`` is told as of any stage of a job, or where the file cannot be locked. After a wait in
-    vain the next timings do not wait, until the turn is free again or ``WITHOUT_WAITING_S`` passed.
+    Tells whether it has it. It does not where that took longer than ``most_wait_s``, of which the
+    ``context`` is told as of any stage of a job, or where the file cannot be locked. After a wait
+    in vain the next timings do not wait, until one found it free or ``WITHOUT_WAITING_S`` passed.
     """
     path = turn_file(device_type)
     descriptor = _opened(path)
@@ -59,7 +61,7 @@ def turn_to_time(
         yield False
         return
     try:
-        yield _has_turn(path, descriptor, report, most_wait_s)
+        yield _has_turn(path, descriptor, context, most_wait_s)
     finally:
         os.close(descriptor)  # which unlocks it
 
@@ -82,11 +84,11 @@ def _opened(path: Path) -> int | None:
     return None
 
 
-def _has_turn(path: Path, descriptor: int, report: Report, most_wait_s: float) -> bool:
+def _has_turn(path: Path, descriptor: int, context: WorkerContext, most_wait_s: float) -> bool:
     """Waits, unless that was in vain a short while ago."""
     since_s = time.monotonic() - _in_vain.get(path, -math.inf)
     wait_s = most_wait_s if since_s >= WITHOUT_WAITING_S else 0.0
-    if _has_locked(descriptor, report, wait_s):
+    if _has_locked(descriptor, context, wait_s):
         _in_vain.pop(path, None)
         return True
     if wait_s:
@@ -94,7 +96,7 @@ def _has_turn(path: Path, descriptor: int, report: Report, most_wait_s: float) -
     return False
 
 
-def _has_locked(descriptor: int, report: Report, most_wait_s: float) -> bool:
+def _has_locked(descriptor: int, context: WorkerContext, most_wait_s: float) -> bool:
     began = time.monotonic()
     while True:
         try:
@@ -106,5 +108,6 @@ def _has_locked(descriptor: int, report: Report, most_wait_s: float) -> bool:
             return False
         if waited_s >= most_wait_s:
             return False
-        report(STAGE, int(waited_s), max(1, round(most_wait_s)))
+        context.report(STAGE, int(waited_s), max(1, round(most_wait_s)))
         time.sleep(POLL_S)
+        context.held_up_s += time.monotonic() - began - waited_s
