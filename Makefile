@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 SEED ?= 0
+TRY ?=
 KILLS ?= 500
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,6 +20,7 @@ help:
 	@echo "make chaos         kill, pause, starve and fill the disk at full size; takes hours"
 	@echo "make check         format, lint, types, and the direction of imports"
 	@echo "make bench NAME=x  run benchmarks/x.py and add its result"
+	@echo "                   TRY=3 runs less of it, where it can, and adds nothing"
 	@echo "make docs          write the generated pages again"
 	@echo "make clean         take away .venv, caches and build outputs"
 
@@ -65,7 +67,7 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 
 bench: $(INSTALLED)
-	@$(BIN)/python benchmarks/_harness.py "$(NAME)" --seed $(SEED)
+	@$(BIN)/python benchmarks/_harness.py "$(NAME)" --seed $(SEED) --try "$(TRY)"
 
 docs: $(INSTALLED)
 	$(BIN)/python benchmarks/_harness.py --docs

@@ -7,6 +7,9 @@ A benchmark is a file ``benchmarks/NAME.py`` (dashes in NAME are underscores in 
 and ``run(seed)``, which gives for each of these names a mapping with ``figure`` (a number),
 ``baseline`` (what it is compared with), ``seeds`` and ``rows`` (the measurements behind it).
 Results are only ever added, one file each, and ``docs/benchmarks.md`` is written from them.
+
+A file with ``TRY = "N: so many studies"`` says what a smaller run of it may be asked for, which it
+finds in the environment as TRIMTAB_TRY. Such a try is printed, and never added.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ("figure", "baseline", "seeds", "rows")
 DECLARED = ("name", "goal", "unit", "better")
 PACKAGES = ("torch", "transformers", "optuna", "ray", "trimtab")
+TRY_VARIABLE = "TRIMTAB_TRY"
 STAMP = "%Y%m%dT%H%M%SZ"
 
 Result = dict[str, Any]
@@ -48,10 +52,15 @@ def main(
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", default="", help="the benchmark, as in NAME=…")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--try", dest="smaller", default="", help="run less, and add nothing")
     parser.add_argument("--docs", action="store_true", help="only write docs/benchmarks.md")
     options = parser.parse_args(argv)
+    # Never both a smaller run and a result, however it was asked for.
+    smaller = options.smaller or os.environ.pop(TRY_VARIABLE, "")
     try:
-        if not options.docs:
+        if smaller and not options.docs:
+            run_a_try(options.name, options.seed, smaller, root)
+        elif not options.docs:
             run_and_add(options.name, options.seed, root, now)
         write_page(root)
     except BenchmarkError as error:
@@ -75,6 +84,22 @@ def run_and_add(name: str, seed: int, root: Path, now: Callable[[], datetime]) -
     for result, text in zip(results, texts, strict=True):
         _add(result["name"], text, root / "benchmarks" / "results", now())
         print(_verdict_line(result))
+
+
+def run_a_try(name: str, seed: int, smaller: str, root: Path) -> None:
+    """Runs less of a benchmark and prints its figures, which are those of no result.
+
+    Raises:
+        BenchmarkError: if there is no such benchmark or there is no less of it to run.
+    """
+    os.environ[TRY_VARIABLE] = smaller  # before it is imported, and for processes that it starts
+    module = load(name, root / "benchmarks")
+    if not hasattr(module, "TRY"):
+        raise BenchmarkError(f"{name} has no smaller run: leave TRY={smaller} out")
+    print(f"a try with {smaller!r} ({module.TRY}); nothing is added")
+    measured = module.run(seed)
+    for entry in _checked_declarations(name, module):
+        print(f"{entry['name']}: {measured[entry['name']]['figure']:.6g} in a try, not added")
 
 
 def load(name: str, folder: Path) -> ModuleType:

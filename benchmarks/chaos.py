@@ -9,8 +9,6 @@ doubled   results recorded twice, finished trials that ran again
 outlived  workers that outlived their controller for half a minute
 stuck     trials that did not end, studies that did not finish or kept their lease
 broken    what the invariant checker finds at the end
-
-`CHAOS_KILLS=12+2` makes it that many.
 """
 
 from __future__ import annotations
@@ -24,6 +22,7 @@ from typing import Any
 from _chaos import Chaos, load_lab
 
 N_STUDIES, FIRST_TRIALS = 5, 30
+TRY = "N+M: kills of so many workers and controllers, 12+2 say"
 COUNTED = ("lost", "doubled", "outlived", "stuck", "broken_invariants")
 
 BENCHMARKS = [
@@ -38,7 +37,7 @@ BENCHMARKS = [
 
 def run(seed: int) -> dict[str, dict[str, Any]]:
     """Kills in several studies, one after the other, and adds up what went wrong."""
-    worker_kills, controller_kills = map(int, os.environ.get("CHAOS_KILLS", "300+50").split("+"))
+    worker_kills, controller_kills = map(int, os.environ.get("TRIMTAB_TRY", "300+50").split("+"))
     module, rows = load_lab(), []
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "files").mkdir()

@@ -24,7 +24,8 @@ import _tasks
 import _turns
 import numpy as np
 
-TASKS = tuple(os.environ.get("TRIMTAB_TASKS", "agnews,trec,sst2,bbc").split(","))
+TRY = "TASK,…: of agnews, trec, sst2 and bbc only these"
+TASKS = tuple(os.environ.get("TRIMTAB_TRY", "agnews,trec,sst2,bbc").split(","))
 SIZES, SAMPLES, N_SEEDS, N_TEXTS = (1, 32), 1024, 1, 192
 ANY = 0
 RUNGS = (0.7, 0.6, 0.5, 0.4, 0.3, 0.2)

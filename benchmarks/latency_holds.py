@@ -4,8 +4,9 @@ Whole studies on small encoders, each with a budget drawn at random: of p50, p95
 throughput, relative to the dense model or in milliseconds, for requests of one text or of eight, on
 one thread. What a study delivers is then timed by a fresh process of the benchmark's own, which
 shares nothing with the product's timing and takes texts that the study never saw; for a relative
-budget in turns with the dense model. A budget is missed where the lower end of that interval is
-above the limit.
+budget in turns with the dense model. A budget is met where the figure found then is within the
+limit, and missed otherwise, however wide its interval is; rows say beside it what would be so if
+the lower end of that interval decided.
 
 A study says that its file meets the budget where it was timed and holds; or that it does not; or
 that nothing can be told, which is right where the machine has other work to do. The first figure
@@ -13,7 +14,9 @@ counts files that meet their budget and were said to. The second is of studies b
 that keeps every processor busy while they run: there nothing may be said to hold that does not,
 when it is timed again in peace.
 
-TRIMTAB_HOLDS=N makes it N studies in peace and as many with the neighbour, for a try.
+Rows tell too what share of its time each study spent on timing. That is no figure of its own: with
+two trials in at most two minutes, it is what a study times once however long it takes (baseline,
+table and checkpoint) that decides it, and the goal of a tenth is about longer ones.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,16 +42,19 @@ BENCHMARKS = [
     {
         "name": "latency-holds",
         "goal": 19,
-        "unit": f"of {N_STUDIES} studies meet their budget",
+        "unit": f"of {N_STUDIES} studies say that they meet their budget, and timed again are "
+        "within it (the figure itself, not an end of its interval)",
         "better": "higher",
     },
     {
         "name": "latency-holds-noisy",
         "goal": 0,
-        "unit": f"of {N_NOISY} studies say falsely that they do",
+        "unit": f"of {N_NOISY} studies beside a neighbour say so, and timed again are above it "
+        "(likewise)",
         "better": "lower",
     },
 ]
+TRY = "N: so many studies in peace, and as many beside the neighbour"
 BASELINE = "the delivered checkpoint timed again by another process"
 N_TRAIN, N_DEV = 512, 600
 TIME, NOISY_TIME = "2 min", "30 s"
@@ -106,7 +112,7 @@ class Ground:
 
 def run(seed: int) -> dict[str, dict[str, Any]]:
     """Gives both figures and, as rows, what each study said and what was then found."""
-    wanted = int(os.environ.get("TRIMTAB_HOLDS", "0"))
+    wanted = int(os.environ.get("TRIMTAB_TRY", "0"))
     n_calm, n_noisy = (wanted, wanted) if wanted else (N_STUDIES, N_NOISY)
     print(f"budgets are drawn with seed {seed}", flush=True)
     drawn = draw(n_calm + n_noisy, seed)
@@ -121,6 +127,14 @@ def run(seed: int) -> dict[str, dict[str, Any]]:
     return {
         name: {"figure": figure, "baseline": BASELINE, "seeds": [seed], "rows": rows}
         for name, (figure, rows) in figures.items()
+    }
+
+
+def outcomes_of(said: str, found: Mapping[str, Any], limit: float) -> dict[str, str]:
+    """Names the outcome by the figure that was found, and by the lower end of its interval."""
+    return {
+        "outcome": outcome_of(said, found["value"] <= limit),
+        "outcome_by_low": outcome_of(said, found["low"] <= limit),
     }
 
 
@@ -142,7 +156,6 @@ def _studied(ground: Ground, drawn: Drawn, name: str, is_noisy: bool) -> dict[st
         told = _run(folder, spec)
     study_s = time.monotonic() - started
     found = ground.again(drawn, folder / "checkpoint", dense if drawn.is_relative else None)
-    is_confirmed = found["low"] <= limit
     row = {
         "study": name,
         "encoder": drawn.shape.name,
@@ -151,9 +164,8 @@ def _studied(ground: Ground, drawn: Drawn, name: str, is_noisy: bool) -> dict[st
         "limit": limit,
         **told,
         "again": found,
-        "is_confirmed": is_confirmed,
         "study_s": round(study_s, 1),
-        "outcome": outcome_of(told["said"], is_confirmed),
+        **outcomes_of(told["said"], found, limit),
     }
     took_s = time.monotonic() - began
     print(f"{name}: {row['budget']}, batch {drawn.batch_size}: {row['outcome']}; {took_s:.0f} s")

@@ -45,7 +45,8 @@ BENCHMARKS = [
     },
 ]
 N_SEEDS, N_REPLAYS = 3, 20
-N_TRIALS = int(os.environ.get("TRIMTAB_EFFICIENCY_TRIALS", "24"))
+TRY = "N: studies of so many trials"
+N_TRIALS = int(os.environ.get("TRIMTAB_TRY", "24"))
 N_TRAIN, ENOUGH, LONGEST = 500, 0.95, 12
 MODEL = _tasks.CACHE / "trec" / f"stock-{N_TRAIN}"
 SPEC = {

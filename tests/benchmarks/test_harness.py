@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import platform
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -134,6 +135,45 @@ def test_a_malformed_benchmark_adds_nothing_at_all(harness, root, capsys, old, n
     assert harness.main(["a-toy"], root, lambda: NOON) == 2
     assert says in capsys.readouterr().err
     assert not (root / "benchmarks" / "results").exists()
+
+
+A_TRY = """
+import os
+
+TRY = "N: so many"
+SIZE = int(os.environ.get("TRIMTAB_TRY", "100"))
+BENCHMARKS = [{"name": "toy-size", "goal": 50, "unit": "toys", "better": "higher"}]
+
+def run(seed):
+    return {"toy-size": {"figure": SIZE, "baseline": "none", "seeds": [seed], "rows": [{}]}}
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--try", "7"], ["--try", ""], []])
+def test_a_try_is_printed_and_never_added(harness, root, capsys, monkeypatch, arguments):
+    monkeypatch.setenv("TRIMTAB_TRY", "8" if "7" in arguments else "7")
+    (root / "benchmarks" / "a_toy.py").write_text(A_TRY)
+    assert harness.main(["a-toy", *arguments], root, lambda: NOON) == 0
+    assert "toy-size: 7 in a try, not added" in capsys.readouterr().out
+    assert not (root / "benchmarks" / "results").exists()
+    monkeypatch.setenv("TRIMTAB_TRY", "")
+    assert harness.main(["a-toy", "--try", ""], root, lambda: NOON) == 0
+    (path,) = results_of(root, "toy-size")
+    assert json.loads(path.read_text())["figure"] == 100
+
+
+def test_what_has_no_smaller_run_refuses_a_try(harness, root, capsys, monkeypatch):
+    monkeypatch.setenv("TRIMTAB_TRY", "")
+    assert harness.main(["a-toy", "--try", "7"], root, lambda: NOON) == 2
+    assert "no smaller run" in capsys.readouterr().err
+
+
+def test_nothing_else_in_the_environment_makes_a_benchmark_smaller():
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        read = set(re.findall(r"environ(?:\.get\(|\[)\"(\w+)\"", text))
+        assert read <= {"TRIMTAB_DATA", "TRIMTAB_TRY"}, path.name
+        assert ("TRIMTAB_TRY" in read) == ("\nTRY = " in text), path.name
 
 
 def test_the_page_in_the_repository_is_what_its_results_say(harness):

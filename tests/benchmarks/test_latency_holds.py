@@ -72,6 +72,14 @@ def test_only_a_promise_can_be_false(holds: Any) -> None:
     assert holds.said_of(True, False) == holds.said_of(False, True) == "not met"
 
 
+def test_what_is_met_goes_by_the_figure_and_not_by_its_interval(holds: Any) -> None:
+    found = {"value": 10.5, "low": 9.8, "high": 11.2}
+    missed = {"outcome": "met but missed", "outcome_by_low": "met and confirmed"}
+    assert holds.outcomes_of("met", found, 10.0) == missed
+    assert set(holds.outcomes_of("met", found, 10.5).values()) == {"met and confirmed"}
+    assert set(holds.outcomes_of("met", found, 9.0).values()) == {"met but missed"}
+
+
 def test_a_ratio_is_surer_than_a_time(again: Any) -> None:
     dense = np.random.default_rng(0).uniform(5, 15, size=(200, 1)) * np.ones(4)
     times = np.stack([0.6 * dense, dense])

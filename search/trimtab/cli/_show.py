@@ -234,9 +234,15 @@ def show_result(result: RunResult, spec: Spec) -> None:
 
 
 def timing_text(cost: TimingCost) -> str:
-    """Writes what timing took as ``timing took 41 s of 8 min 0 s (8.5%)``."""
+    """Writes what timing took as ``timing took 41 s of 8 min 0 s (8.5%)``.
+
+    A second or more that it waited for other runs is said too.
+    """
     spent, whole = duration(cost.seconds), duration(cost.elapsed_s)
-    return f"timing took {spent} of {whole} ({percent(cost.share)})"
+    waited = (
+        f", and waited {duration(cost.held_up_s)} for other runs" if cost.held_up_s >= 1 else ""
+    )
+    return f"timing took {spent} of {whole} ({percent(cost.share)}){waited}"
 
 
 def is_near(point: PointRow, result: RunResult) -> bool:

@@ -35,12 +35,17 @@ class JobRunner:
     """Keeps the labels of what runs on an executor, and waits for single jobs.
 
     ``tick`` is called at least twice a second while a job is awaited; what it raises ends the
-    wait.
+    wait. ``held_up`` is told the seconds that an awaited job waited for other runs.
     """
 
-    def __init__(self, executor: Executor, tick: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        tick: Callable[[], None],
+        held_up: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self.executor = executor
-        self._tick = tick
+        self._tick, self._held_up = tick, held_up
         self._labels: dict[int, str] = {}
         self._begun: dict[int, tuple[str, int, float]] = {}
 
@@ -105,6 +110,7 @@ class JobRunner:
                 self._tick()  # first, because an inline executor works inside `wait`
                 for outcome in self.executor.wait(POLL_S):
                     if outcome.ticket == ticket:
+                        self._held_up(outcome.held_up_s)
                         return outcome.value, outcome.failure
         finally:
             self.forget(ticket)

@@ -83,7 +83,7 @@ class Session:
 
     def use(self, executor: Executor) -> None:
         """Takes an executor to run jobs on."""
-        self.runner = JobRunner(executor, self.tick)
+        self.runner = JobRunner(executor, self.tick, self._note_held_up)
 
     @cached_property
     def spending(self) -> Spending:
@@ -112,6 +112,10 @@ class Session:
         # Not each time: with many workers there is something to do hundreds of times a second.
         if now - self._shown_s > SHOW_EVERY_S:
             self.show()
+
+    def _note_held_up(self, seconds: float) -> None:
+        if seconds:  # only jobs that time wait for others, and then there is a cost
+            self.spending.hold_up(seconds)
 
     def show(self) -> None:
         """Shows the status as it is now."""

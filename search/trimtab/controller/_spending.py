@@ -14,16 +14,21 @@ from trimtab_storage import StorageError, Store
 EVENT = "timing-cost"
 
 Part = Literal["baseline", "table", "waiting", "points", "delivery"]
-"""``waiting`` is that of workers with nothing to do, until those that are busy come back. Where
-other runs on the host are timing, the time until they are done counts with what waited for it."""
+"""``waiting`` is that of workers with nothing to do, until those that are busy come back."""
+TURNS = "turns"
+"""What is written down beside the parts: until other runs on the host were done with timing."""
 
 
 @dataclass(frozen=True)
 class TimingCost:
-    """Seconds of a study that went into timing, by what was timed, and all that it took."""
+    """Seconds of a study that went into timing, by what was timed, and all that it took.
+
+    ``held_up_s`` is no part of it: where other runs on the host were timing, until they were done.
+    """
 
     parts: Mapping[str, float]
     elapsed_s: float
+    held_up_s: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -42,6 +47,7 @@ class TimingCost:
             "elapsed_s": round(self.elapsed_s, 1),
             "share": round(self.share, 4),
             "parts": {name: round(seconds, 1) for name, seconds in self.parts.items()},
+            "held_up_s": round(self.held_up_s, 1),
         }
 
 
@@ -57,6 +63,7 @@ class Spending:
         self._store, self._study_id, self._clock = store, study_id, clock
         self._parts: Counter[str] = Counter()
         self._unwritten: Counter[str] = Counter()
+        self._held_up_s = 0.0
         for event in store.events(study_id, kind=EVENT):
             self._parts.update(event.data)
 
@@ -66,12 +73,14 @@ class Spending:
 
     def cost(self, elapsed_s: float) -> TimingCost:
         """Gives all of it, of a study that took so many seconds."""
-        return TimingCost(dict(self._parts), elapsed_s)
+        parts = dict(self._parts)
+        held_up_s = parts.pop(TURNS, 0.0)
+        return TimingCost(parts, elapsed_s, held_up_s)
 
     @contextmanager
     def on(self, part: Part) -> Iterator[None]:
-        """Counts what is done meanwhile, whatever comes of it."""
-        began = self._clock()
+        """Counts what is done meanwhile, whatever comes of it; what holds it up stands apart."""
+        began, self._held_up_s = self._clock(), 0.0
         try:
             yield
         except BaseException:
@@ -79,6 +88,10 @@ class Spending:
                 self._write(part, self._clock() - began)
             raise
         self._write(part, self._clock() - began)
+
+    def hold_up(self, seconds: float) -> None:
+        """Takes down that what is counted now waited for other runs."""
+        self._held_up_s += seconds
 
     @contextmanager
     def waiting(self, busy: int, slots: int) -> Iterator[None]:
@@ -91,11 +104,14 @@ class Spending:
         self._add("waiting", (self._clock() - began) * max(0.0, 1 - busy / slots))
 
     def _write(self, part: Part, seconds: float) -> None:
-        self._add(part, seconds)
+        held_up_s = min(seconds, self._held_up_s)
+        self._add(part, seconds - held_up_s)
+        if held_up_s:
+            self._add(TURNS, held_up_s)
         data = {name: round(seconds, 3) for name, seconds in self._unwritten.items()}
         self._unwritten.clear()
         self._store.log_event(self._study_id, EVENT, data)
 
-    def _add(self, part: Part, seconds: float) -> None:
+    def _add(self, part: str, seconds: float) -> None:
         for counted in (self._parts, self._unwritten):
             counted[part] += seconds  # type: ignore[assignment]

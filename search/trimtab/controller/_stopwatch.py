@@ -34,8 +34,10 @@ MOST_AT_ONCE = 4
 TRIALS_EACH = 3
 LEAST_AIM = 0.1
 SHARE_OF_TIME = 0.1
-"""The part of a study's time that timing may take; only what is to be delivered may take more."""
-MOST_ROUNDS_AT_THE_END = 4
+"""The part of a study's time that timing may take, all of it; only what is to be delivered may take
+more, and as long as there are trials to come no more than twice that much."""
+MOST_TURNS_AT_THE_END = 20
+"""How many models the end of a search times, the dense one in each round as well."""
 
 
 def stopwatch_of(session: Session, baseline: Baseline) -> Stopwatch | None:
@@ -135,8 +137,10 @@ class Stopwatch:
         return False
 
     def wanted_keys(self) -> set[str]:
-        """Gives the models that may be timed next, whose weights must stay."""
-        return {point.artifact_key for point in self._next(MOST_AT_ONCE)}
+        """Gives the models that may be timed, now or at the end, whose weights must stay."""
+        self._read()
+        wanted = worth_timing(self._points.values(), self._limits, MOST_AT_ONCE)
+        return {point.artifact_key for point in wanted}
 
     def take(self) -> list[PointRow]:
         """Times the most useful points now; nothing else of ours may run. Gives their rows."""
@@ -146,18 +150,17 @@ class Stopwatch:
     def settle(self) -> list[PointRow]:
         """Times points until the best one is one that was timed, within reason.
 
-        When the time is up, that is the one point that would be delivered, once.
+        Where timing took enough time, it is one after the other, and when the time is up the one
+        point that would be delivered, once.
         """
         changed: list[PointRow] = []
-        for _ in range(MOST_ROUNDS_AT_THE_END):
-            self._read()
-            if is_settled(self._points.values(), self._limits):
-                break
+        left, has_time = MOST_TURNS_AT_THE_END, True
+        while left > 0 and has_time and not self._is_settled():
             has_time = self._session.remaining_s > 0
-            most = MOST_AT_ONCE if has_time else 1
-            changed += self._time(worth_timing(self._points.values(), self._limits, most))
-            if not has_time:
-                break
+            most = MOST_AT_ONCE if has_time and not self._is_over() else 1
+            chosen = worth_timing(self._points.values(), self._limits, most)
+            changed += self._time(chosen)
+            left -= 1 + len(chosen)
         return changed
 
     def closest(self, points: Sequence[PointRow]) -> PointRow:
@@ -186,13 +189,24 @@ class Stopwatch:
         return rows
 
     def _next(self, most: int) -> list[Prospective]:
-        """Gives what to time now; when enough time went into it, only what would be delivered."""
+        """Gives what to time now; when enough time went into it, only what would be delivered.
+
+        That too can wait for the end once points alone took twice what all may take.
+        """
+        settled = self._is_settled()
+        if self._is_over():
+            can_wait = self._timer.spent_s > 2 * SHARE_OF_TIME * self._session.elapsed_s
+            most = 0 if settled or can_wait else 1
+        return worth_timing(self._points.values(), self._limits, most)
+
+    def _is_over(self) -> bool:
+        """Tells whether timing took its share: the baseline, the table, points and deliveries."""
+        return self._session.spending.cost(self._session.elapsed_s).share > SHARE_OF_TIME
+
+    def _is_settled(self) -> bool:
+        """Tells whether what would be delivered was timed, of all points there are by now."""
         self._read()
-        if is_settled(self._points.values(), self._limits):
-            is_over = self._timer.spent_s > SHARE_OF_TIME * self._session.elapsed_s
-            return [] if is_over else worth_timing(self._points.values(), self._limits, most)
-        is_over = self._timer.spent_s > 2 * SHARE_OF_TIME * self._session.elapsed_s
-        return worth_timing(self._points.values(), self._limits, 1 if is_over else most)
+        return is_settled(self._points.values(), self._limits)
 
     def _read(self) -> None:
         self._take_in(self._session.store.points(self._session.study.id, after_id=self._seen_id))

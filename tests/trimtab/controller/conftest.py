@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from trimtab.controller import RunResult, SilentReporter, run_study
+from trimtab.controller._spending import Spending
 from trimtab.emission import Emission
 from trimtab.spec import Spec
 from trimtab_storage import PointRow, Store, StudyRow, TrialRow, check_invariants
@@ -314,6 +315,9 @@ def make_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         return Emission(out, choice.point, None)  # type: ignore[arg-type]
 
     monkeypatch.setattr("trimtab.controller._run.emit_checkpoint", emit)
+    # Played timing takes none of a study's time, unless a test has another clock: how it compares
+    # with played training would be chance, and with it what is timed.
+    monkeypatch.setattr(Spending.__init__, "__defaults__", (lambda: 0.0,))
     with ExitStack() as stores:
 
         def make(name: str) -> Bench:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,6 +75,19 @@ def test_waiting_counts_for_the_workers_that_are_kept_free(store: Store, clock: 
     assert event.data == {"waiting": 8.0, "points": 1.0}
 
 
+def test_what_other_runs_held_up_is_no_part_of_it(store: Store, clock: Clock) -> None:
+    spending = Spending(store, id_of(store, "one"), clock)
+    with spending.on("table"):
+        clock.now += 70.0
+        spending.hold_up(40.0)
+        spending.hold_up(20.0)
+    with spending.on("points"):
+        clock.now += 5.0
+    for known in (spending, Spending(store, id_of(store, "one"), clock)):
+        assert known.cost(90.0) == TimingCost({"table": 10.0, "points": 5.0}, 90.0, 60.0)
+        assert known.cost(90.0).seconds == 15.0
+
+
 def test_what_is_broken_off_counts_too(store: Store, clock: Clock) -> None:
     spending = Spending(store, id_of(store, "one"), clock)
     with pytest.raises(InterruptedStudyError), spending.on("table"):
@@ -104,7 +118,11 @@ def test_a_cost_is_told_in_words_and_as_json() -> None:
         "elapsed_s": 480.0,
         "share": 0.0858,
         "parts": {"baseline": 11.2, "points": 30.0},
+        "held_up_s": 0.0,
     }
+    held_up = TimingCost({"points": 41.2}, 480.0, 62.0)
+    assert timing_text(held_up).endswith("(8.6%), and waited 1 min 2 s for other runs")
+    assert (held_up.seconds, held_up.to_plain()["held_up_s"]) == (41.2, 62.0)
     assert TimingCost({}, 0.0).share == 0.0
 
 
@@ -148,6 +166,21 @@ def test_a_run_tells_all_that_timing_took(
     assert again.elapsed_s > first.elapsed_s
 
 
+def test_jobs_that_wait_for_other_runs_say_so(bench: Any, fake: Any, moved: Clock) -> None:
+    executor = fake()
+    wait = executor.wait
+
+    def held_up(timeout_s: float) -> Any:
+        moved.now += 9.0
+        return [replace(outcome, held_up_s=7.0) for outcome in wait(timeout_s)]
+
+    executor.wait = held_up
+    cost = bench.run(executor, bench.spec(budget=P95)).timing
+    n_timed = executor.count(BenchJob) + executor.count(TableJob)
+    assert cost.seconds == pytest.approx(2.0 * n_timed)
+    assert cost.held_up_s == pytest.approx(7.0 * n_timed)
+
+
 def test_workers_that_wait_for_others_are_a_part_of_it(bench: Any, fake: Any, moved: Clock) -> None:
     executor = fake(slots=3)
     work = executor._work
@@ -173,7 +206,8 @@ def test_json_has_one_key_more_where_there_is_something_to_tell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("trimtab.cli._show.emission_plain", lambda *_: {"feasible": True})
-    plain: Any = SimpleNamespace(study="one", choice=None, emission=None, timing=None)
+    nothing = dict.fromkeys(("choice", "emission", "limits", "timing"))
+    plain: Any = SimpleNamespace(study="one", **nothing)
     assert list(run_plain(plain)) == ["study", "feasible"]
     plain.timing = TimingCost({"table": 1.0}, 10.0)
     assert run_plain(plain)["timing"]["share"] == 0.1

@@ -110,3 +110,22 @@ def test_takes_the_first_line_that_says_something(text: str, line: str) -> None:
 
 def test_an_error_without_words_is_named() -> None:
     assert failure_of(AssertionError()).message == "AssertionError"
+
+
+@dataclass(frozen=True)
+class HeldUp:
+    """Waits for another run, and may then fail."""
+
+    seconds: float
+    fails: bool = False
+
+    def run(self, context: WorkerContext) -> None:
+        context.held_up_s += self.seconds
+        if self.fails:
+            raise ValueError
+
+
+def test_what_held_a_job_up_is_told_and_not_of_the_next() -> None:
+    here = context()
+    jobs = (HeldUp(2.0), HeldUp(3.0, fails=True), HeldUp(0.0))
+    assert [run_guarded(1, job, here).held_up_s for job in jobs] == [2.0, 3.0, 0.0]

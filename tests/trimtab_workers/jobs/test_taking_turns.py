@@ -21,7 +21,7 @@ WORKLOAD = Workload(batch_size=2, device="cpu", threads=1)
 
 
 def is_free() -> bool:
-    with turn_to_time("cpu", lambda *_: None, most_wait_s=0.0) as has_turn:
+    with turn_to_time("cpu", WorkerContext("cpu", lambda *_: None), most_wait_s=0.0) as has_turn:
         return has_turn
 
 

@@ -51,11 +51,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one ticket: a value, or a failure."""
+    """What became of one ticket: a value, or a failure.
+
+    ``held_up_s`` are the seconds that the job itself says it waited for other runs.
+    """
 
     ticket: int
     value: Any = None
     failure: Failure | None = None
+    held_up_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,14 @@ class WorkerContext:
     """What a job finds where it runs.
 
     `report(stage, done, total)` is cheap and may be called for every batch. `cache` lives as long
-    as the worker, so that data and baseline stay loaded from job to job.
+    as the worker, so that data and baseline stay loaded from job to job. A job that waits for other
+    runs adds the seconds to `held_up_s`, which is 0 when it starts.
     """
 
     device: str
     report: Callable[[str, int, int], None]
     cache: dict[str, Any] = field(default_factory=dict)
+    held_up_s: float = 0.0
 
 
 class Job(Protocol):

@@ -22,14 +22,16 @@ def run_guarded(ticket: int, job: Job, context: WorkerContext) -> Outcome:
     `SystemExit` counts as an error of the job, so that a stray `sys.exit` does not end the worker.
     After a failure for lack of device memory the cached blocks are given back, for the next job.
     """
+    context.held_up_s = 0.0
     try:
-        return Outcome(ticket, value=job.run(context))
+        value = job.run(context)
+        return Outcome(ticket, value, held_up_s=context.held_up_s)
     except (Exception, SystemExit) as error:
         failure = failure_of(error)
     # Only here, outside the handler, are the job's frames gone, and with them their tensors.
     if failure.reason in ("oom_device", "oom_host"):
         _free_memory()
-    return Outcome(ticket, failure=failure)
+    return Outcome(ticket, failure=failure, held_up_s=context.held_up_s)
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -73,7 +73,7 @@ class BenchJob:
         baseline = load_to_serve(self.place.files.path(self.baseline_key), device)
         baseline.config.knobs = {}
         models, limit = self._models(device), max(1, round(self.limit_s))
-        with turn_to_time(device.type, context.report):
+        with turn_to_time(device.type, context):
             context.report("timing", 0, limit)
             return bench(
                 baseline,

@@ -52,7 +52,7 @@ class DeliveredJob:
         )
         baseline = self.place.files.path(self.baseline_key)
         # The other process loads models too, which would disturb whoever is timing.
-        with turn_to_time(_type_of(settings.device), context.report):
+        with turn_to_time(_type_of(settings.device), context):
             context.report("timing", 0, 1)
             return measure_in_fresh_process(Path(self.folder), baseline, requests, settings)
 

@@ -38,7 +38,7 @@ class TableJob:
         config = TrimtabConfig.from_dict(_config(self.place.files.path(self.baseline_key)))
         lengths = self.workload.lengths or self.place.data(context).validation_lengths
         threads = self.workload.threads or usable_cpus()
-        with turn_to_time(device.type, context.report), cpu_threads(threads):
+        with turn_to_time(device.type, context), cpu_threads(threads):
             context.report("timing parts of the model", 0, 1)
             table = measure_table(config, self.workload, max(lengths), device)
         return table.to_plain()
