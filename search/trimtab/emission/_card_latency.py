@@ -12,8 +12,12 @@ from trimtab._latency_words import (
     workload_text,
 )
 from trimtab._parts import STABLE, Latency, parts_of, requests_of
+from trimtab.emission._distribution import drawn
 
 STATISTICS = ("p50", "p95", "mean")
+SPREAD = "How requests are spread; the higher a block, the more of them took so long:"
+    "How requests are spread, timed in turns; the higher a block, the more of them take so long:"
+)
 HELD = {
     True: "It was timed again as it lies here, in a fresh process, and keeps within the budget.",
     False: "**It was timed again as it lies here, in a fresh process, and is over the budget.**",
@@ -34,11 +38,13 @@ def latency_section(facts: dict[str, Any]) -> str:
         return ""
     by_requests = _by_requests(timed)
     workloads = [_workload(facts, each) for each in by_requests]
+    delivered = facts.get("delivered_latency") or {}
     parts = [_timed(facts, workloads[0]), _table(by_requests[0])]
+    if "distribution" in delivered:
+        parts.append(f"{SPREAD}\n\n{drawn(delivered['distribution'])}")
     for each, workload in zip(by_requests[1:], workloads[1:], strict=True):
         parts += [f"The same {workload}:", _table(each)]
-    delivered = facts.get("delivered_latency")
-    if delivered is not None:
+    if delivered:
         parts.append(HELD[delivered.get("holds")])
     return "## Latency\n\n" + "\n\n".join(parts) + "\n"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from trimtab._parts import joined, joined_as, parts_of, requests_text
 from trimtab._rules import SLACK
+from trimtab.emission._distribution import distribution_of
 from trimtab.errors import JobError, TrimtabError
 from trimtab.forge import Forge
 from trimtab.selection import Choice
@@ -71,7 +72,10 @@ class LatencyCheck:
         figures = in_order(timings, [own for own, _ in found])
         told = [check._told(each) for check, each in zip(self._every, figures, strict=True)]
         samples = [own for _, own in found]
-        return self._together(told), joined(samples) if any(samples) else {}
+        latency = self._together(told)
+        if samples[0]:
+            latency["distribution"] = distribution_of(samples[0])
+        return latency, joined(samples) if any(samples) else {}
 
     @property
     def asked(self) -> Asked:

@@ -114,7 +114,7 @@ def test_what_counts_in_time_says_what_units_cost_and_is_made_again_from_that(
     assert Prices.parse(prices).block == BLOCK
     best = study.emit(tmp_path / "before").point
     with Store.open(study.db) as store:
-        store.drop_files(store.artifact_files("a test"), best.artifact_key)
+        store.drop_files(store.artifact_files("test"), best.artifact_key)
     assert study.emit(tmp_path / "after").point == best, "made again, and found to be the same"
 
 

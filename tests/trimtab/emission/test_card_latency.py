@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from trimtab.emission._card_latency import HELD, latency_section
+from trimtab.emission._distribution import distribution_of
 
 BUDGET = {"latency": {"p95": "8 ms", "batch_size": 1}}
 
@@ -55,6 +56,14 @@ def test_the_checkpoint_as_it_lies_there_is_told(holds: bool | None) -> None:
     assert "| baseline | this model in the search | this checkpoint |" in said
     assert "| 7 ms [6.8, 7.2] |" in said
     assert said.endswith(f"{HELD[holds]}\n")
+
+
+def test_the_spread_of_requests_is_drawn() -> None:
+    times = {"ours": [[2.0]] * 9, "baseline": [[8.0]] * 9}
+    written = {**_latency(7.0), "holds": True, "distribution": distribution_of(times)}
+    said = latency_section(_facts(_latency(6.0), _latency(12.0), delivered_latency=written))
+    assert "\n```text\nbaseline " in said and "\nthis checkpoint  █" in said
+    assert "2 ms" in said and "8 ms\n```\n\nIt was timed again" in said
 
 
 def test_what_is_not_stable_is_called_so() -> None:
