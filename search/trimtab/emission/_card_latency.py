@@ -16,8 +16,6 @@ from trimtab.emission._distribution import drawn
 
 STATISTICS = ("p50", "p95", "mean")
 SPREAD = "How requests are spread; the higher a block, the more of them took so long:"
-    "How requests are spread, timed in turns; the higher a block, the more of them take so long:"
-)
 HELD = {
     True: "It was timed again as it lies here, in a fresh process, and keeps within the budget.",
     False: "**It was timed again as it lies here, in a fresh process, and is over the budget.**",
