@@ -18,6 +18,9 @@ from trimtab_workers.latency.summary import summarise
 from trimtab_workers.latency.workload import Workload
 
 
+SAMPLES = {"ours": [[2.0, 2.1]], "baseline": [[4.0, 4.2]], "waited": None}
+
+
 def latency(high: float, verdict: str = "stable") -> dict[str, Any]:
     return {"statistic": "p95", "high": high, "verdict": verdict}
 
@@ -91,7 +94,7 @@ def result(verdict: str, batch_size: int = 1) -> Any:
     timed = summarise(0.5 * TIMES, TIMES, "p95", **known)
     figures = {name: {**known, "verdict": verdict} for name, known in timed.figures.items()}
     latency = replace(timed, verdict=verdict, figures=figures)
-    return SimpleNamespace(latency=latency, samples={"ours": []})
+    return SimpleNamespace(latency=latency, samples=SAMPLES)
 
 
 DENSE = summarise(1.1 * TIMES, 1.1 * TIMES, "p95")
@@ -128,7 +131,8 @@ def test_what_is_not_stable_is_timed_again(
     allowed = 0.5 * DENSE.p95
     check = LatencyCheck("p95", Workload(), allowed, DENSE.to_plain())
     found, samples = check.measure(SimpleNamespace(place=None, run=run), tmp_path, "dense")  # type: ignore[arg-type]
-    assert samples == {"ours": []}
+    assert samples == SAMPLES
+    assert found["distribution"]["low_ms"] == 2.05 and found["distribution"]["high_ms"] == 4.1
     assert (found["holds"], found["max_ms"], len(jobs)) == (holds, allowed, n_jobs)
     assert (jobs[0].folder, jobs[0].baseline_key) == (str(tmp_path), "dense")
     assert found["high"] == pytest.approx(allowed)
@@ -173,7 +177,7 @@ def test_a_checkpoint_holds_where_it_keeps_to_all_limits(
     assert found["holds"] is holds and [one["holds"] for one in found["others"]] == each
     assert [one["max_ms"] for one in found["others"]] == [max_ms]
     assert (found["statistic"], found["others"][0]["statistic"]) == ("p95", "mean")
-    assert list(samples) == ["ours", "others"] and len(samples["others"]) == 1
+    assert list(samples) == [*SAMPLES, "others"] and len(samples["others"]) == 1
 
 
 def test_the_limit_that_is_missed_is_named(tmp_path: Any) -> None:
@@ -193,7 +197,7 @@ def test_statistics_of_the_same_requests_are_timed_at_once(tmp_path: Any) -> Non
     found, samples, jobs = measured(check, tmp_path)
     assert [(job.statistic, job.also) for job in jobs] == [("p95", ("p50",))]
     assert found["holds"] and found["others"][0]["value"] == pytest.approx(0.5 * DENSE.p50)
-    assert samples == {"ours": []}
+    assert samples == SAMPLES
 
 
 @pytest.mark.parametrize("failing", [{1}, {32}, {1, 32}])
@@ -218,7 +222,7 @@ def test_requests_that_cannot_be_timed_leave_what_is_known_of_the_others(
     assert found["holds"] is None and found["others"][0]["holds"] is (
         None if 32 in failing else True
     )
-    known = [{} if size in failing else {"ours": []} for size in (1, 32)]
+    known = [{} if size in failing else SAMPLES for size in (1, 32)]
     assert samples == ({**known[0], "others": known[1:]} if any(known) else {})
 
 
