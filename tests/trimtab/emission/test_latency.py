@@ -17,7 +17,6 @@ from trimtab.selection import Choice
 from trimtab_workers.latency.summary import summarise
 from trimtab_workers.latency.workload import Workload
 
-
 SAMPLES = {"ours": [[2.0, 2.1]], "baseline": [[4.0, 4.2]], "waited": None}
 
 
