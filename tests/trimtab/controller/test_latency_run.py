@@ -40,7 +40,7 @@ def in_a_hurry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(_reference, "LIMIT_S", 0.5)
         patch.setattr(_reference, "MOST_TRIES", 1)
         patch.setattr(_timing, "SECONDS_EACH", 0.5)
-        patch.setattr(_stopwatch, "MOST_ROUNDS_AT_THE_END", 1)
+        patch.setattr(_stopwatch, "MOST_TURNS_AT_THE_END", 1)  # one round
         yield
 
 
