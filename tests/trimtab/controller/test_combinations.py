@@ -56,6 +56,8 @@ def combined(workspace_in: Callable[[Path], Any], tmp_path_factory: Any) -> Any:
             "max_drop: 2 pt": "max_drop: 5 pt",
             # Half would leave out early exits alone: one of two layers and an exit cost more.
             "flops: 50%": "flops: 55%",
+            # On a machine with other work to do; what is asked is what is made, not how fast.
+            "time: 3 min": "time: 30 min",
         }
     )
     trimtab.run(trimtab.Spec.load(made.spec), db=made.db)
