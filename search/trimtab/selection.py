@@ -196,16 +196,30 @@ def recipe_scores(points: Iterable[Measured], limits: Limits) -> RecipeScores:
     Raises:
         ValueError: if there are no points.
     """
+    nearest_or_best, cheapest, truest = deciding(points, limits)
+    violation = excess(nearest_or_best, limits)
+    return RecipeScores(
+        cost_ratio=_cost(cheapest, limits),
+        drop=truest.drop,
+        violation=violation if violation > -math.inf else 0.0,
+    )
+
+
+def deciding(points: Iterable[P], limits: Limits) -> tuple[P, P, P]:
+    """Gives the points that alone decide the scores of a recipe: best or closest, cheapest, truest.
+
+    Of these and whatever comes later the scores are those of all points.
+
+    Raises:
+        ValueError: if there are no points.
+    """
     candidates = list(points)
     nearest = closest(candidates, limits)
     good_enough = [p for p in candidates if is_feasible(p, Limits(max_drop=limits.max_drop))]
     cheap_enough = [p for p in candidates if is_feasible(p, replace(limits, max_drop=None))]
-    violation = excess(best(candidates, limits) or nearest, limits)
-    return RecipeScores(
-        cost_ratio=min(_cost(p, limits) for p in good_enough or [nearest]),
-        drop=min(p.drop for p in cheap_enough or [nearest]),
-        violation=violation if violation > -math.inf else 0.0,
-    )
+    cheapest = min(good_enough or [nearest], key=lambda p: _cost(p, limits))
+    truest = min(cheap_enough or [nearest], key=lambda p: p.drop)
+    return best(candidates, limits) or nearest, cheapest, truest
 
 
 def _cost(point: Measured, limits: Limits) -> float:

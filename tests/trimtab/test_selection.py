@@ -14,6 +14,7 @@ from trimtab.selection import (
     best,
     choose,
     closest,
+    deciding,
     excess,
     is_feasible,
     recipe_scores,
@@ -226,6 +227,12 @@ def test_recipe_scores_can_always_be_told_to_a_sampler(points, limits):
     assert all(math.isfinite(value) for value in scores)
     assume(limits.has_budget)
     assert (scores.violation <= 0) == choose(points, limits).feasible
+
+
+@given(points_lists, points_lists, any_limits)
+def test_deciding_points_stand_for_all_that_they_were_taken_from(before, later, limits):
+    everything = recipe_scores([*before, *later], limits)
+    assert recipe_scores([*deciding(before, limits), *later], limits) == everything
 
 
 @pytest.mark.parametrize("call", [closest, choose, recipe_scores])

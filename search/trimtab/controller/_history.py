@@ -9,7 +9,7 @@ from trimtab.controller._expected import Expectation
 from trimtab.controller._ranking import Looked, Setting
 from trimtab.controller._sampler import Told
 from trimtab.controller._steps import CONSTRAINT, without_constraint
-from trimtab.selection import Limits, recipe_scores
+from trimtab.selection import Limits, deciding, recipe_scores
 from trimtab_storage import PointRow, Reader, TrialRow, TrialState
 from trimtab_strategies import registry
 from trimtab_strategies.base import completed
@@ -57,10 +57,11 @@ class History:
 
     def note(self, row: TrialRow, state: TrialState) -> None:
         """Takes down in which state a trial is now; a new one has the next number."""
-        recipe = recipe_of(row)
         if row.number == len(self._told):
+            recipe = recipe_of(row)
             self._told.append(Told(recipe, None))
             self._numbers[recipe] = row.number
+        recipe = self._told[row.number].recipe
         self.waiting.pop(row.number, None)
         if state == TrialState.WAITING:
             self.waiting[row.number] = row
@@ -87,7 +88,7 @@ class History:
         self._seen_id = new[-1].id if new else self._seen_id
         for recipe, points in by_recipe(new).items():
             # Without their recipes, knobs and names, which a long search would not have room for.
-            self._points.setdefault(recipe, []).extend(map(self._setting, points))
+            self._points.setdefault(self._kept(recipe), []).extend(map(self._setting, points))
             if recipe in self._numbers:
                 self._score(self._numbers[recipe])
         front = self._on_frontier()
@@ -102,16 +103,23 @@ class History:
             if recipe in self._numbers:
                 self._score(self._numbers[recipe])
 
+    def _kept(self, recipe: Recipe) -> Recipe:
+        """Gives the equal recipe that is in memory already, if there is one."""
+        return self._told[self._numbers[recipe]].recipe if recipe in self._numbers else recipe
+
     def _setting(self, point: PointRow) -> Setting:
         return Setting.of(point).expected(self._expectation)
 
     def _score(self, number: int) -> None:
-        own = self._points.get(self._told[number].recipe)
-        scores = None
+        recipe = self._told[number].recipe
+        own, scores = self._points.get(recipe), None
         if number in self.looked_at:
             scores = self.looks[number][-1].scores(self._limits)
         elif own and number in self._complete:
             scores = recipe_scores(own, self._limits)
+            if self._expectation is None:  # else those that do not count yet may, once timed
+                few = {setting.id: setting for setting in deciding(own, self._limits)}
+                self._points[recipe] = list(few.values())
         if scores is not None:
             self._told[number] = replace(self._told[number], scores=scores)
 
