@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
 
 from trimtab_workers.errors import DataError
 from trimtab_workers.executors import (
@@ -126,6 +127,20 @@ class Threads:
         import torch
 
         return os.environ["OMP_NUM_THREADS"], torch.get_num_threads()
+
+
+@dataclass(frozen=True)
+class Share:
+    """Makes an array for all, unless another worker did; says who made it and who reads it."""
+
+    name: str
+
+    def run(self, context: WorkerContext) -> tuple[int, int, float, bool]:
+        def make() -> tuple[int, NDArray[np.float64]]:
+            return os.getpid(), np.arange(1_000_000.0)
+
+        maker, array = context.shared(self.name, make)
+        return maker, os.getpid(), float(array[-1]), array.flags.writeable
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +291,24 @@ class TestEveryExecutor:
         failure = outcomes[given_up].failure
         assert failure and failure.reason == "cancelled"
         assert executor.wait(0.2) == []
+
+
+def test_what_a_worker_made_for_all_is_read_by_the_others_even_when_it_is_dead(
+    pool: Executor, collect: Collect, until: Callable[..., None]
+) -> None:
+    first = pool.submit(Share("rows"))
+    maker, reader, last, is_own = collect(pool, 1)[first].value
+    assert (maker, last, is_own) == (reader, 999_999.0, True)
+    for _ in range(2):
+        for _ in range(20):
+            pool.submit(Share("rows"))
+        seen = [outcome.value for outcome in collect(pool, 20).values()]
+        assert {(value[0], value[2]) for value in seen} == {(maker, last)}
+        assert not any(is_own for _, _, _, is_own in seen), "the store's, not copies"
+        if psutil.pid_exists(maker):
+            os.kill(maker, signal.SIGKILL)
+            until(lambda: not pool.wait(0.1) and maker not in pool.worker_pids(), "it is replaced")
+            assert not psutil.pid_exists(maker)
 
 
 @pytest.mark.parametrize("kind", ["inline", "ray"])

@@ -71,19 +71,25 @@ class Progress:
     total: int
 
 
+def _made_here(name: str, make: Callable[[], Any]) -> Any:
+    return make()
+
+
 @dataclass
 class WorkerContext:
     """What a job finds where it runs.
 
     `report(stage, done, total)` is cheap and may be called for every batch. `cache` lives as long
-    as the worker, so that data and baseline stay loaded from job to job. A job that waits for other
-    runs adds the seconds to `held_up_s`, which is 0 when it starts.
+    as the worker, so that data and baseline stay loaded from job to job. `shared(name, make)` gives
+    what another worker made under that name, or else makes it for all; it is not to be changed. A
+    job that waits for other runs adds the seconds to `held_up_s`, which is 0 when it starts.
     """
 
     device: str
     report: Callable[[str, int, int], None]
     cache: dict[str, Any] = field(default_factory=dict)
     held_up_s: float = 0.0
+    shared: Callable[[str, Callable[[], Any]], Any] = _made_here
 
 
 class Job(Protocol):

@@ -22,6 +22,7 @@ from trimtab_workers.executors._base import (
     Progress,
 )
 from trimtab_workers.executors._cluster import Cluster
+from trimtab_workers.executors._commons import Commons
 from trimtab_workers.executors._quiet_ray import ray
 from trimtab_workers.executors._seat import Entry, Seat, transport_failure
 from trimtab_workers.executors._shared import mark_all
@@ -87,6 +88,7 @@ class RayExecutor(Executor):
         self._queue: deque[Entry] = deque()
         self._outcomes: list[Outcome] = []
         self._seats: list[Seat] = []
+        self._commons = Commons()
         self._tickets = self._stillbirths = 0
         self._warned = self._closed = self._lost = False
         self.slots = count
@@ -146,6 +148,7 @@ class RayExecutor(Executor):
             self._queue.clear()
             self._abandon()
         finally:
+            self._commons.clear()
             self._cluster.close()
 
     def _connect(self) -> None:
@@ -215,7 +218,9 @@ class RayExecutor(Executor):
         assert entry is not None
         try:
             # The copy can be written to, and frees Ray's own, which lies in shared memory.
-            outcome = copy.deepcopy(ray.get(seat.result))
+            returned, made = ray.get(seat.result)
+            self._commons.take_over(made)
+            outcome = copy.deepcopy(returned)
             if outcome.failure is not None:
                 outcome = replace(outcome, failure=seat.located(outcome.failure))
             self._outcomes.append(outcome)
@@ -276,7 +281,7 @@ class RayExecutor(Executor):
             while self._queue and seat.is_free:
                 entry = self._queue.popleft()
                 try:
-                    seat.start(entry)
+                    seat.start(entry, self._commons.refs)
                 except Exception as error:  # whatever pickling the job raises
                     self._fail(entry.ticket, transport_failure(error))
 
@@ -318,6 +323,7 @@ class RayExecutor(Executor):
     def _mourn(self) -> None:
         """Deals with the loss of Ray's head: a new one if it was ours, else the end."""
         entries = self._abandon()
+        self._commons.clear()
         self._lost = True
         if not self._cluster.embedded:
             self._queue.clear()

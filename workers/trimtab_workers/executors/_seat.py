@@ -68,13 +68,13 @@ class Seat:
             return None
         return entry.ticket, news.progress
 
-    def start(self, entry: Entry) -> None:
-        """Hands a job to the worker; its time limit counts from now.
+    def start(self, entry: Entry, shared: Mapping[str, Any]) -> None:
+        """Hands a job to the worker, with what all share; its time limit counts from now.
 
         Raises:
             Exception: The job cannot be pickled; the worker is still free.
         """
-        self.result = self.actor.run.remote(entry.ticket, entry.job)
+        self.result = self.actor.run.remote(entry.ticket, entry.job, shared)
         self.entry = entry
         self.deadline = None if entry.timeout_s is None else time.monotonic() + entry.timeout_s
 

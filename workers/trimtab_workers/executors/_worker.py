@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trimtab_workers.executors._base import Job, Outcome, Progress, WorkerContext
+from trimtab_workers.executors._commons import Share
 from trimtab_workers.executors._guard import run_guarded
 from trimtab_workers.executors._shared import Mark
 
@@ -45,18 +47,26 @@ class Worker:
     def __init__(self, device: str, threads: int, marks: Sequence[Mark] = ()) -> None:
         for name in _THREAD_VARIABLES:
             os.environ[name] = str(threads)
-        self._context = WorkerContext(device=device, report=self._report)
+        self._share = Share()
+        self._context = WorkerContext(device, self._report, shared=self._share.get)
         self._unseen = tuple(mark.folder for mark in marks if not mark.is_seen())
         self._changed = threading.Condition()
         self._version = 0
         self._ticket: int | None = None
         self._progress: Progress | None = None
 
-    def run(self, ticket: int, job: Job) -> Outcome:
-        """Runs one job; an exception of the job never leaves this process."""
+    def run(
+        self, ticket: int, job: Job, shared: Mapping[str, Any]
+    ) -> tuple[Outcome, dict[str, Any]]:
+        """Runs one job; an exception of the job never leaves this process.
+
+        ``shared`` are references to what all workers share; what this one adds comes back beside
+        the outcome.
+        """
         self._tell(ticket, None)
+        self._share.renew(shared)
         try:
-            return run_guarded(ticket, job, self._context)
+            return run_guarded(ticket, job, self._context), self._share.made
         finally:
             self._tell(None, None)
 

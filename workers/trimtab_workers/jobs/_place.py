@@ -89,13 +89,15 @@ class Place:
         return resolve_model(self.model, allow_hub=self.task.allow_hub)
 
     def data(self, context: WorkerContext) -> TaskData:
-        """Loads and tokenises the task's data, once in a worker's life."""
+        """Loads and tokenises the task's data, once for all workers of a run."""
         from trimtab_workers.data import load_task_data
 
         key = f"data:{self.task}:{self.model}"
         if key not in context.cache:
             context.report("reading data", 0, 1)
-            context.cache[key] = load_task_data(self.task, self.model_folder())
+            context.cache[key] = context.shared(
+                key, lambda: load_task_data(self.task, self.model_folder())
+            )
         return cast("TaskData", context.cache[key])
 
     def histogram(self, context: WorkerContext) -> LengthHistogram:
