@@ -15,6 +15,7 @@ from trimtab.controller._ladder import ladder
 from trimtab.controller._limits import latencies_of
 from trimtab.controller._ranking import KEEP, rows_of
 from trimtab.controller._reach import Combination
+from trimtab.controller._trials import GRACE_S
 from trimtab.spec import Flops, LatencyBudget, Spec
 from trimtab_storage import ArtifactFiles
 from trimtab_strategies import registry
@@ -159,7 +160,10 @@ def make_plan(spec: Spec, db: str) -> Plan:
         disk_bytes=disk_bytes(survey),
         reuse=reuse,
         warnings=tuple(
-            _warnings(spec, survey, ratio, prospect.least, reuse.terminal_trials + fits)
+            [
+                *_warnings(spec, survey, ratio, prospect.least, reuse.terminal_trials + fits),
+                *_without_end(spec, seconds),
+            ]
         ),
         latency=_latency(spec),
     )
@@ -196,6 +200,18 @@ def _warnings(
             "give more time or workers, or fewer trials"
         )
     return found
+
+
+def _without_end(spec: Spec, seconds_per_trial: float) -> list[str]:
+    """Warns of trials that nobody can end."""
+    has_limit = "trial_timeout" in spec.workers.model_fields_set
+    if spec.workers.executor != "inline" or not (has_limit or seconds_per_trial > GRACE_S):
+        return []
+    return [
+        "`executor: inline` cannot end a trial: `trial_timeout` does nothing, and the trial that "
+        f"runs when {spec.search.time} are over goes on to its end, about "
+        f"{max(1, round(seconds_per_trial))} s; `executor: ray` can"
+    ]
 
 
 def _latency(spec: Spec) -> dict[str, Any] | None:

@@ -173,6 +173,13 @@ def test_rows_that_are_cut_are_counted(workspace: Any) -> None:
     assert 0 < n_cut <= n_rows == 720
 
 
+def test_a_limit_that_nobody_can_keep_to(workspace: Any) -> None:
+    inline = "executor: inline"
+    (warning,) = plan_of(workspace, **{inline: f"{inline}, trial_timeout: 5 min"}).warnings
+    assert warning.startswith("`executor: inline` cannot end a trial: `trial_timeout` does nothing")
+    assert plan_of(workspace, **{inline: "executor: ray"}).warnings == ()
+
+
 def test_a_time_that_is_too_short(workspace: Any) -> None:
     plan = plan_of(workspace, **{TIME: "time: 1 s", "trials: 2": "trials: 5000"})
     left_s = max(0.0, 1 - plan.finetune_seconds)
