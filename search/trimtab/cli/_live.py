@@ -86,8 +86,15 @@ def _summary(status: Status) -> str:
         parts.append(f"{word}: {cost} FLOPs at {drop}")
     if status.hypervolume is not None:
         parts.append(f"hypervolume {percent(status.hypervolume)}")
-    parts.append(f"{duration(status.elapsed_s)} used, at most {duration(status.remaining_s)} left")
+    parts.append(f"{duration(status.elapsed_s)} used, {_left(status)}")
     return " · ".join(parts)
+
+
+def _left(status: Status) -> str:
+    at_most, expected = duration(status.remaining_s), status.expected_s
+    if expected is None or (status.remaining_s is not None and expected >= status.remaining_s):
+        return f"at most {at_most} left"
+    return f"about {duration(expected)} left (at most {at_most})"
 
 
 def _jobs(jobs: Sequence[RunningJob]) -> Table:

@@ -23,6 +23,8 @@ class Status:
     """Where a study stands; ``jobs`` may be called from any thread.
 
     ``hypervolume`` is a share of the most that a frontier could cover, see ``trimtab.progress``.
+    ``remaining_s`` is left of the time that the spec allows, of which the trials will take about
+    ``expected_s``: None while nobody knows.
     """
 
     study: str
@@ -36,6 +38,7 @@ class Status:
     elapsed_s: float
     remaining_s: float | None
     jobs: Callable[[], Sequence[RunningJob]]
+    expected_s: float | None = None
 
 
 class Reporter(Protocol):

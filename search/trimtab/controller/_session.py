@@ -18,6 +18,7 @@ from trimtab.controller._owner import (
     is_dead,
     this_owner,
 )
+from trimtab.controller._pace import Pace
 from trimtab.controller._report import Reporter, Status
 from trimtab.controller._runner import JobRunner
 from trimtab.controller._spending import Spending
@@ -76,6 +77,7 @@ class Session:
     _front: list[Pair] = field(default_factory=list)
     _seen_id: int = 0
     _shown_s: float = -math.inf
+    _pace: Pace = field(default_factory=Pace)
 
     def __post_init__(self) -> None:
         # Not read from the row later, which holds the time of this run too as soon as it is saved.
@@ -154,11 +156,13 @@ class Session:
 
     def status(self) -> Status:
         """Gives what a status block shows."""
+        trials, wanted = self.store.trial_counts(self.study.id), self.spec.search.trials
+        ended = trials["complete"] + trials["failed"]
         return Status(
             study=self.spec.name,
             state="running",
-            trials=self.store.trial_counts(self.study.id),
-            wanted_trials=self.spec.search.trials,
+            trials=trials,
+            wanted_trials=wanted,
             reused=self.reused,
             baseline=self.baseline,
             best=self.best,
@@ -166,6 +170,7 @@ class Session:
             elapsed_s=self.elapsed_s,
             remaining_s=max(0.0, self.remaining_s),
             jobs=self.runner.running,
+            expected_s=self._pace.left_s(time.monotonic(), ended, trials["running"], wanted),
         )
 
 

@@ -40,6 +40,11 @@ def test_one_line_tells_it_all() -> None:
     ]
 
 
+def test_an_estimate_of_what_is_left_is_shown_where_it_is_below_what_is_allowed() -> None:
+    assert _summary(status(expected_s=24.0)).endswith("about 24 s left (at most 1 min 0 s)")
+    assert _summary(status(expected_s=90.0)).endswith("1 min 1 s used, at most 1 min 0 s left")
+
+
 def test_before_there_is_a_point_no_hypervolume_is_shown() -> None:
     assert "hypervolume" not in _summary(status(best=None, hypervolume=None))
     assert "hypervolume 0.0%" in _summary(status(hypervolume=0.0))
