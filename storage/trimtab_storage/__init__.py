@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trimtab_storage._log import sqlite_caution
     from trimtab_storage.artifacts import ArtifactFiles, StoredFile
     from trimtab_storage.errors import (
         ArtifactError,
@@ -83,6 +84,7 @@ __all__ = [
     "UnknownRowError",
     "check_invariants",
     "points_frame",
+    "sqlite_caution",
     "trials_frame",
 ]
 
@@ -93,6 +95,7 @@ _HOMES = (
     "artifacts",
     "places",
     "remote",
+    "_log",
     "frames",
     "invariants",
     "reader",
