@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trimtab_storage._log import sqlite_caution
     from trimtab_storage.artifacts import ArtifactFiles, StoredFile
+    from trimtab_storage.backup import back_up
     from trimtab_storage.errors import (
         ArtifactError,
         DatabaseBusyError,
@@ -82,6 +83,7 @@ __all__ = [
     "TrialState",
     "TrialStateError",
     "UnknownRowError",
+    "back_up",
     "check_invariants",
     "points_frame",
     "sqlite_caution",
@@ -100,6 +102,7 @@ _HOMES = (
     "invariants",
     "reader",
     "store",
+    "backup",
 )
 
 
