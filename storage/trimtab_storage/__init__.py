@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trimtab_storage._log import sqlite_caution
     from trimtab_storage.artifacts import ArtifactFiles, StoredFile
     from trimtab_storage.backup import back_up
+    from trimtab_storage.engine import database_path
     from trimtab_storage.errors import (
         ArtifactError,
         DatabaseBusyError,
@@ -85,6 +86,7 @@ __all__ = [
     "UnknownRowError",
     "back_up",
     "check_invariants",
+    "database_path",
     "points_frame",
     "sqlite_caution",
     "trials_frame",
@@ -100,6 +102,7 @@ _HOMES = (
     "_log",
     "frames",
     "invariants",
+    "engine",
     "reader",
     "store",
     "backup",

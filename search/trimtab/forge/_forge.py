@@ -37,7 +37,7 @@ class Forge:
         lease: Lease | None = None,
     ) -> None:
         self.place, self.run = place, run
-        self._store, self._files = store, store.artifact_files("forge")
+        self._store, self._files = store, place.files
         self._data_fingerprint, self._lease = data_fingerprint, lease
 
     def ensure(self, key: str) -> ArtifactRow:
