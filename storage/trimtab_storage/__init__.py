@@ -10,7 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trimtab_storage._log import sqlite_caution
     from trimtab_storage.artifacts import ArtifactFiles, StoredFile
+    from trimtab_storage.backup import back_up
+    from trimtab_storage.engine import database_path
     from trimtab_storage.errors import (
         ArtifactError,
         DatabaseBusyError,
@@ -81,8 +84,11 @@ __all__ = [
     "TrialState",
     "TrialStateError",
     "UnknownRowError",
+    "back_up",
     "check_invariants",
+    "database_path",
     "points_frame",
+    "sqlite_caution",
     "trials_frame",
 ]
 
@@ -93,10 +99,13 @@ _HOMES = (
     "artifacts",
     "places",
     "remote",
+    "_log",
     "frames",
     "invariants",
+    "engine",
     "reader",
     "store",
+    "backup",
 )
 
 

@@ -14,7 +14,8 @@ def needs_one_checkpointer(sqlite_version: tuple[int, ...]) -> bool:
     """Tells whether this SQLite has the WAL-reset fault (3.7.0 to 3.51.2).
 
     There two processes that checkpoint and write at the same moment can, very rarely, corrupt the
-    file; with one checkpointing process they cannot.
+    file; where nobody writes beside the one that checkpoints they cannot. Some builds of these
+    versions have it mended, which nothing tells.
     """
     return (3, 7, 0) <= sqlite_version <= (3, 51, 2)
 

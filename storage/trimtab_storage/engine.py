@@ -11,14 +11,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 
-from trimtab_storage import _guards, _json
+from trimtab_storage import _guards, _json, _log
 from trimtab_storage._shield import signals_wait
 from trimtab_storage.errors import (
     DatabaseBusyError,
@@ -28,8 +28,6 @@ from trimtab_storage.errors import (
 )
 
 BUSY_TIMEOUT_MS = 30_000
-WAL_LIMIT_BYTES = 64 * 1024 * 1024
-_CLOSING_TIMEOUT_MS = 1_000
 _MORE_READERS = 15
 _POOL_TIMEOUT_S = 2 * BUSY_TIMEOUT_MS / 1000
 
@@ -67,16 +65,16 @@ class Database:
     take effect between transactions, never inside one.
     """
 
-    def __init__(self, path: Path, *, writable: bool, checkpoints: bool) -> None:
+    def __init__(self, path: Path, *, writable: bool, empties_log: bool) -> None:
         self.path = path
         self._pid = os.getpid()
         self._closed = False
-        self._checkpoints = checkpoints
+        self._empties_log = empties_log
         self._reader = _engine(lambda: _connect_reader(path), begin="BEGIN", overflow=_MORE_READERS)
         self._writer: Engine | None = None
         if writable:
             self._writer = _engine(
-                lambda: _connect_writer(path, checkpoints), begin="BEGIN IMMEDIATE", overflow=0
+                lambda: _connect_writer(path), begin="BEGIN IMMEDIATE", overflow=0
             )
 
     @classmethod
@@ -85,7 +83,7 @@ class Database:
 
         Args:
             url: Such as ``sqlite:///trimtab.db``.
-            controller: Whether this process is the one that copies the log back into the file.
+            controller: Whether this process empties the log when it closes the file.
 
         Raises:
             StorageError: The URL, the folder or its file system will not do.
@@ -96,7 +94,7 @@ class Database:
                 f"the database's folder must exist, but {path.parent} does not: "
                 "create it or pass --db with another path"
             )
-        return cls(path, writable=True, checkpoints=controller)
+        return cls(path, writable=True, empties_log=controller)
 
     @classmethod
     def for_reading(cls, url: str) -> Database:
@@ -108,7 +106,7 @@ class Database:
         path = _checked(url)
         if not path.is_file():
             raise StorageError(f"no database at {path}: run `trimtab run` first or pass --db")
-        return cls(path, writable=False, checkpoints=False)
+        return cls(path, writable=False, empties_log=False)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -116,8 +114,10 @@ class Database:
         self._guard()
         if self._writer is None:
             raise StorageError(f"{self.path} is open for reading only: use Store.open to write")
-        with signals_wait(), _plain_errors(self.path), self._writer.begin() as connection:
-            yield connection
+        with signals_wait():
+            with _plain_errors(self.path), self._writer.begin() as connection:
+                yield connection
+            _log.shorten(self.path)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -127,7 +127,7 @@ class Database:
             yield connection
 
     def close(self) -> None:
-        """Closes the connections; the checkpointing process first empties the log.
+        """Closes the connections; a controller first empties the log.
 
         In a forked child it does nothing: closing inherited connections would harm the parent's.
         """
@@ -136,8 +136,8 @@ class Database:
         self._closed = True
         self._reader.dispose()
         if self._writer is not None:
-            if self._checkpoints:
-                _empty_log(self._writer)
+            if self._empties_log:
+                _log.empty(self.path)
             self._writer.dispose()
 
     def _guard(self) -> None:
@@ -189,15 +189,13 @@ def _connect_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _connect_writer(path: Path, checkpoints: bool) -> sqlite3.Connection:
+def _connect_writer(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     _switch_to_wal(connection, path)
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
-    if not checkpoints and _guards.needs_one_checkpointer(sqlite3.sqlite_version_info):
-        connection.execute("PRAGMA wal_autocheckpoint=0")
+    _log.set_up(connection)
     return connection
 
 
@@ -218,22 +216,6 @@ def _switch_to_wal(connection: sqlite3.Connection, path: Path) -> None:
             f"the database must use a write-ahead log, but {path} stays in mode {mode}: "
             "pass --db with a path on a local disk"
         )
-
-
-def _empty_log(engine: Engine) -> None:
-    """Copies the log back into the file.
-
-    Where that fails, by a long reader or a full disk, the log stays and is as durable as the file.
-    """
-    with suppress(DBAPIError, sqlite3.Error):
-        pooled = engine.raw_connection()
-        try:
-            connection = pooled.driver_connection
-            assert isinstance(connection, sqlite3.Connection)
-            connection.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        finally:
-            pooled.close()
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class Store(ArtifactStore):
 
         Args:
             url: Such as ``sqlite:///trimtab.db``.
-            controller: Whether this process runs a study; it also keeps the log file short.
+            controller: Whether this process runs a study; it also empties the log at its end.
             clock: Seconds since 1970; what leases and time stamps go by.
             artifacts: The URL of the place for artifact files, such as ``s3://bucket/prefix``;
                 without one they lie where those do that are there already, or beside the database.

@@ -117,29 +117,6 @@ def test_connections_are_set_up_as_promised(store: Store) -> None:
     ]
 
 
-@pytest.mark.parametrize("affected", [True, False])
-def test_only_the_controller_checkpoints_where_sqlite_has_the_fault(
-    url: str, monkeypatch: pytest.MonkeyPatch, affected: bool
-) -> None:
-    monkeypatch.setattr(_guards, "needs_one_checkpointer", lambda version: affected)
-    for controller in (True, False):
-        with (
-            Store.open(url, controller=controller) as store,
-            store._database.write() as connection,
-        ):
-            pages = connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar_one()
-        assert pages == (0 if affected and not controller else 1000)
-
-
-def test_closing_controller_empties_the_log_while_others_stay(url: str, tmp_path: Path) -> None:
-    with Store.open(url) as other:
-        with Store.open(url, controller=True) as controller:
-            controller.create_study("a", {}, {}, {})
-            assert (tmp_path / "trimtab.db-wal").stat().st_size > 0
-        assert (tmp_path / "trimtab.db-wal").stat().st_size == 0
-        assert [study.name for study in other.studies()] == ["a"]
-
-
 @pytest.mark.parametrize(
     ("version", "expected"),
     [

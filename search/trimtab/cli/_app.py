@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trimtab.cli._backup import backup
 from trimtab.cli._console import say
 from trimtab.cli._export import export
 from trimtab.cli._options import (
@@ -298,6 +299,7 @@ def verify(
 
 
 app.command()(export)
+app.command()(backup)
 
 
 def _load(file: Path, allow_hub: bool) -> Spec:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab._parts import parts_of
+from trimtab.controller._leftovers import files_of_emits
 from trimtab.controller._limits import latencies_of, task_of
 from trimtab.controller._reference import check_of
 from trimtab.controller._report import Reporter
@@ -47,11 +48,12 @@ def emit_of_study(
     check_target(out.resolve(), force)
     # What the study was given once may be used again, hub ids included.
     spec = Spec.from_mapping(study.spec, allow_hub=True)
-    # Not the owner of the study's own files: its controller must not sweep ours away.
-    files = store.artifact_files(f"emit-{study.id}")
-    place = Place(task_of(spec), spec.model, files)
     device = spec.workers.device
-    with make_executor("inline", count=1, gpus_each=0, device=device, address=None) as executor:
+    with (
+        files_of_emits(store, study.id) as files,
+        make_executor("inline", count=1, gpus_each=0, device=device, address=None) as executor,
+    ):
+        place = Place(task_of(spec), spec.model, files)
         runner = JobRunner(executor, lambda: None)
 
         def run(job: Job, label: str) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from trimtab.errors import InputError, TrimtabError
 from trimtab.forge._keys import model_key, statistics_key
 from trimtab.forge._rows import is_on_disk, measurement_name, new_artifact, stored_measurement
-from trimtab_storage import ArtifactRow, Lease, Store
+from trimtab_storage import ArtifactRow, Artifacts, Lease, Store
 from trimtab_strategies import registry
 from trimtab_strategies.recipe import Step, from_plain
 from trimtab_workers.executors import Job
@@ -37,7 +37,8 @@ class Forge:
         lease: Lease | None = None,
     ) -> None:
         self.place, self.run = place, run
-        self._store, self._files = store, store.artifact_files("forge")
+        # Workers ask less of them; with the same owner one sweep takes what either leaves.
+        self._store, self._files = store, cast(Artifacts, place.files)
         self._data_fingerprint, self._lease = data_fingerprint, lease
 
     def ensure(self, key: str) -> ArtifactRow:

@@ -12,7 +12,7 @@ from trimtab.cli._app import EXIT_CODES, app
 
 COMMANDS = [
     *("init", "validate", "plan", "run", "status", "trials", "frontier", "plot", "emit", "verify"),
-    "export",
+    *("export", "backup"),
 ]
 GROUP: Any = typer.main.get_command(app)
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import trimtab
 from trimtab.emission import check_files
 from trimtab.emission._folder import write_checkpoint
 from trimtab.emission._place import partial_folder, put_in_place
+from trimtab_storage import Store
 
 SEED = 20_240_609
 COMMANDS = 10
@@ -97,25 +98,105 @@ def test_what_was_written_before_a_kill_stays(writer: Any, tmp_path: Path) -> No
     assert left, "some kills must fall into an emission"
 
 
+def lose_model(db: str) -> str:
+    """Drops the weights of the point that is delivered, so that an emit has to make them again."""
+    point = trimtab.open_study("starter", db=db).choose().point
+    with Store.open(db) as store:
+        store.drop_files(store.artifact_files("tests"), point.artifact_key)
+    return str(point.artifact_key)
+
+
+def emitting(db: str, out: Path, before_record: Callable[[], None]) -> Any:
+    """Emits in a child, and calls back when a model is made again, but not recorded yet."""
+    record = Store.record_artifact
+
+    def work() -> None:
+        def recorded(*arguments: Any) -> Any:
+            before_record()
+            return record(*arguments)
+
+        Store.record_artifact = recorded  # type: ignore[method-assign]
+        trimtab.open_study("starter", db=db).emit(out)
+
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    return child
+
+
+def left_in(db: str) -> list[str]:
+    """Gives what lies among the artifacts and is neither recorded nor finished, and locks."""
+    folder = Path(db.removeprefix("sqlite:///")).parent
+    root = folder / "trimtab-artifacts"
+    with Store.open_reader(db) as reader:
+        kept = {row.path for row in reader.kept_artifacts()}
+    finished = {path.relative_to(root).as_posix() for path in root.glob("[0-9a-f][0-9a-f]/*")}
+    rest = [*(root / "tmp").iterdir(), *folder.glob("*.lock")]
+    return sorted([*(finished - kept), *(path.name for path in rest)])
+
+
+def test_an_emit_sweeps_what_a_killed_one_made(
+    finished_copy: Any, verify_here: None, tmp_path: Path
+) -> None:
+    db = finished_copy.db
+    lost = lose_model(db)
+    killed = emitting(db, tmp_path / "killed", lambda: os.kill(os.getpid(), signal.SIGKILL))
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    artifacts = finished_copy.folder / "trimtab-artifacts"
+    (artifacts / "tmp" / f"emit-1-{'0' * 32}").mkdir()
+    (artifacts / "tmp" / f"emit-2-{'0' * 32}").mkdir()
+    # Not the same point, of which the new emit would take the files for its own.
+    assert f"{lost[:2]}/{lost}" in left_in(db)
+    trimtab.open_study("starter", db=db).emit(tmp_path / "out", max_flops=0.35)
+    assert left_in(db) == [f"emit-2-{'0' * 32}"], "that one is of another study"
+
+
+def test_an_emit_leaves_alone_what_another_is_making(
+    finished_copy: Any, verify_here: None, tmp_path: Path
+) -> None:
+    db, context = finished_copy.db, multiprocessing.get_context("fork")
+    lost, made, go_on = lose_model(db), context.Event(), context.Event()
+
+    def wait() -> None:
+        made.set()
+        assert go_on.wait(60)
+
+    slow = emitting(db, tmp_path / "slow", wait)
+    assert made.wait(60)
+    before = left_in(db)
+    assert f"{lost[:2]}/{lost}" in before
+    trimtab.open_study("starter", db=db).emit(tmp_path / "other", max_flops=0.35)
+    assert left_in(db) == before
+    go_on.set()
+    slow.join()
+    assert slow.exitcode == 0 and left_in(db) == []
+    trimtab.verify(tmp_path / "slow")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_folder_of_the_final_name_is_always_whole(finished_copy: Any, tmp_path: Path) -> None:
     rng, out = random.Random(SEED), tmp_path / "out"
     began = time.monotonic()
+    lose_model(finished_copy.db)
     assert start(finished_copy.db, tmp_path / "first").wait() == 0
     whole_run_s = time.monotonic() - began
     for number in range(COMMANDS):
         # Half of them replace a checkpoint that is there.
         options = ("--force", "--max-flops", "35%") if number % 2 else ("--force",)
         process = start(finished_copy.db, out, *options)
+        if not number % 2:
+            lose_model(finished_copy.db)
         seconds = rng.uniform(0.3, 1.1) * whole_run_s
         time.sleep(seconds)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         print(f"seed {SEED}, kill {number} after {seconds:.2f} s: {sorted(tmp_path.iterdir())}")
+        print(f"left: {left_in(finished_copy.db)}")
         if out.exists():
             trimtab.verify(out)
     assert start(finished_copy.db, out, "--force").wait() == 0
     trimtab.verify(out)
+    assert left_in(finished_copy.db) == []
     assert sorted(file.name for file in tmp_path.iterdir()) == ["copy", "first", "out"]
