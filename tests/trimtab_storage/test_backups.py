@@ -35,10 +35,9 @@ def test_backups_under_load_are_sound_and_hold_all_that_was_acknowledged(
     child: Callable[[Callable[[], None]], Any],
     wait_for: Callable[[Callable[[], bool]], None],
     copy: Callable[[sqlite3.Connection, Path], None],
+    rng: random.Random,
 ) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng, acks = random.Random(seed), tmp_path / "acks"
+    acks = tmp_path / "acks"
     Store.open(url).close()
 
     def control() -> None:

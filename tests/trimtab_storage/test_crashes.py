@@ -66,11 +66,8 @@ def control(url: str, acks: Path, trials: int) -> None:
 
 
 def test_killed_controllers_lose_nothing_that_was_acknowledged(
-    url: str, tmp_path: Path, child: Start, wait_for: WaitFor
+    url: str, tmp_path: Path, child: Start, wait_for: WaitFor, rng: random.Random
 ) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
     acks = tmp_path / "acks"
     for kill in range(KILLS):
         running = child(lambda: control(url, acks, 10**9))
@@ -176,10 +173,7 @@ def surviving(url: str) -> int:
         return len(found)
 
 
-def test_torn_logs_open_and_hold_a_prefix(url: str, tmp_path: Path) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+def test_torn_logs_open_and_hold_a_prefix(url: str, tmp_path: Path, rng: random.Random) -> None:
     with Store.open(url) as store:
         study = store.create_study("reviews", {}, {}, {})
         for i in range(60):

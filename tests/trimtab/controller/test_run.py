@@ -186,13 +186,15 @@ def test_study_has_one_controller(bench: Any, fake: Any) -> None:
 
 @pytest.mark.parametrize("begins", ["cold", "warm"])
 def test_interrupted_search_proposes_what_an_uninterrupted_one_does(
-    bench: Any, make_bench: Any, fake: Any, begins: str, monkeypatch: pytest.MonkeyPatch
+    bench: Any,
+    make_bench: Any,
+    fake: Any,
+    begins: str,
+    monkeypatch: pytest.MonkeyPatch,
+    rng: random.Random,
 ) -> None:
     """Also after another study, and when not all earlier trials are looked at any more."""
     monkeypatch.setattr(_sampler, "MOST_TOLD", 8)
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
     whole, spec = make_bench("whole"), bench.spec(search__trials=12)
     if begins == "warm":
         for each in (whole, bench):

@@ -46,11 +46,9 @@ def clock(bench: Any, monkeypatch: pytest.MonkeyPatch) -> WallClock:
 
 
 def test_clock_that_jumps_costs_no_lease_and_makes_no_time_negative(
-    bench: Any, fake: Any, clock: WallClock, size: Callable[..., int]
+    bench: Any, fake: Any, clock: WallClock, size: Callable[..., int], rng: random.Random
 ) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng, trials = random.Random(seed), size(20, 300)
+    trials = size(20, 300)
 
     def script(job: Any, nth: int) -> Any:
         clock.set_by_s = rng.choice([-1, 0, 1]) * HOUR_S + rng.random()

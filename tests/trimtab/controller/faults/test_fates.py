@@ -68,13 +68,11 @@ def fates_of(lab: Any) -> dict[str, list[tuple[str, float]]]:
 
 
 def test_bad_trials_fail_with_their_reason_and_cost_the_others_nothing(
-    lab: Any, size: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+    lab: Any, size: Callable[..., int], monkeypatch: pytest.MonkeyPatch, rng: random.Random
 ) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
     n = {"host": size(2, 50), "device": size(1, 50), "dies": size(1, 20), "well": size(2, 60)}
     fates = [fate for fate, count in n.items() for _ in range(count)]
-    random.Random(seed).shuffle(fates)
+    rng.shuffle(fates)
     (lab.folder / "fates").write_text(" ".join(fates))
     monkeypatch.setenv("FAULT_FATES", str(lab.folder))
     workers = {"executor": "ray", "count": 2, "device": "cpu"}

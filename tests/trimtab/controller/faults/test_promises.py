@@ -11,12 +11,9 @@ from trimtab_workers.jobs import LadderJob
 
 
 def test_whatever_cannot_be_met_the_closest_model_is_delivered(
-    bench: Any, fake: Any, size: Callable[..., int]
+    bench: Any, fake: Any, size: Callable[..., int], rng: random.Random
 ) -> None:
     """Among random limits that nothing meets; the results of the trials are the same for all."""
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
     for number in range(size(20, 100)):
         impossible = rng.choice(["budget", "drop", "both"])
         # The dense model is at no drop and all its cost; every rung costs some drop.
@@ -36,14 +33,17 @@ def test_whatever_cannot_be_met_the_closest_model_is_delivered(
 
 
 def test_time_and_trials_are_not_overrun(
-    bench: Any, fake: Any, hang: object, size: Callable[..., int], monkeypatch: Any
+    bench: Any,
+    fake: Any,
+    hang: object,
+    size: Callable[..., int],
+    monkeypatch: Any,
+    rng: random.Random,
 ) -> None:
     """Of slow trials those that began in time may end; those that hang are given the grace."""
     from trimtab.controller import _trials
 
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng, grace_s = random.Random(seed), 0.5
+    grace_s = 0.5
     monkeypatch.setattr(_trials, "GRACE_S", grace_s)
     for number in range(size(4, 30)):
         slow_s, hangs_at = rng.uniform(0.01, 0.2), rng.randrange(3, 8)

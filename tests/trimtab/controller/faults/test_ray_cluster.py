@@ -63,12 +63,12 @@ def assert_complete(lab: Any, n_attempts: int) -> None:
     assert (lab.folder / "runs" / "checkpoint" / "trimtab.json").is_file()
 
 
-def test_a_killed_node_costs_a_study_one_attempt(lab: Any, acknowledged: Any, cluster: Any) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
+def test_a_killed_node_costs_a_study_one_attempt(
+    lab: Any, acknowledged: Any, cluster: Any, rng: random.Random
+) -> None:
     nodes = [cluster.add(1), cluster.add(1)]
     process = lab.start()
-    victim = random.Random(seed).choice(nodes)
+    victim = rng.choice(nodes)
     lab.wait_for(lambda lines: sum(line.event == "ack" for line in lines) >= 2)
     acknowledged.note()
     lab.wait_for(busy(victim))
