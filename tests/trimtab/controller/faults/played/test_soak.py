@@ -73,7 +73,7 @@ def watch(stage: Any, patch: pytest.MonkeyPatch, instant: Any, trials: int) -> N
 def test_long_study_takes_little_more_at_its_end_than_at_its_beginning(
     stage: Any, instant: Any, size: Callable[..., int]
 ) -> None:
-    trials, lab = size(300, 10_000), stage.lab
+    trials, lab = size(1000, 10_000), stage.lab
     stage.write_spec(search__strategies=["fisher"], search__trials=trials, search__time="100 h")
     process = stage.start(prepare=lambda patch: watch(stage, patch, instant, trials))
     assert stage.end(process, 7200) == 0, lab.said()
