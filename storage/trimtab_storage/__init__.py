@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trimtab_storage._shield import signals_wait
     from trimtab_storage.artifacts import ArtifactFiles, StoredFile
     from trimtab_storage.errors import (
         ArtifactError,
@@ -83,6 +84,7 @@ __all__ = [
     "UnknownRowError",
     "check_invariants",
     "points_frame",
+    "signals_wait",
     "trials_frame",
 ]
 
@@ -97,6 +99,7 @@ _HOMES = (
     "invariants",
     "reader",
     "store",
+    "_shield",
 )
 
 
