@@ -283,6 +283,7 @@ def test_reader_sees_only_whole_transactions_while_a_controller_writes(
             drops = [row.drop for row in reader.frontier(study.id)]
             assert drops == sorted(drops, reverse=True)
     running.kill()
+    assert_sound(url, acks)
 
 
 def test_database_works_on_after_the_only_checkpointer_was_killed(
@@ -296,3 +297,4 @@ def test_database_works_on_after_the_only_checkpointer_was_killed(
         study = store.study("reviews")
         assert study is not None
         store.add_certified_point(study.id, make_point(split="certify"))
+    assert_sound(url, acks)

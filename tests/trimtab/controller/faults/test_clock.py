@@ -137,6 +137,7 @@ def test_a_holder_whose_clock_is_behind_keeps_its_study_as_long_as_it_renews(
             over.set()
             holder.join()
     assert bench.study().lease_owner == "elsewhere/1@5.00"
+    assert bench.problems() == []
 
 
 def test_whoever_stops_while_looking_for_a_sign_of_life_takes_nothing(
@@ -147,3 +148,4 @@ def test_whoever_stops_while_looking_for_a_sign_of_life_takes_nothing(
     with pytest.raises(InterruptedStudyError):
         bench.run(fake(), stop=lambda: True)
     assert bench.study().lease_owner == "elsewhere/1@5.00"
+    assert bench.problems() == []

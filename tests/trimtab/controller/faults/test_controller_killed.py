@@ -190,3 +190,4 @@ def test_study_that_runs_is_not_taken(lab: Any) -> None:
     said = lab.said().splitlines()[-1]
     assert "one controller at a time" in said and f"process {process.pid} " in said
     assert process.poll() is None
+    assert lab.problems() == []
