@@ -103,6 +103,7 @@ def test_killed_controllers_lose_nothing_that_was_acknowledged(
     assert len(rows) - len(numbers) <= KILLS
 
 
+@pytest.mark.slow
 def test_paused_controller_writes_nothing_after_another_took_over(
     url: str, tmp_path: Path, child: Start, wait_for: WaitFor
 ) -> None:
@@ -176,6 +177,7 @@ def full_from(write: int) -> Iterator[None]:
         event.remove(Engine, "do_execute", execute)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", range(1, FULL_AT + 1))
 def test_full_disk_at_any_write_loses_nothing(url: str, tmp_path: Path, write: int) -> None:
     acks = tmp_path / "acks"
@@ -220,6 +222,7 @@ def surviving(url: str) -> int:
         return len(found)
 
 
+@pytest.mark.slow
 def test_torn_logs_open_and_hold_a_prefix(url: str, tmp_path: Path, rng: random.Random) -> None:
     with Store.open(url) as store:
         study = store.create_study("reviews", {}, {}, {})
@@ -244,6 +247,7 @@ def test_garbled_end_of_the_log_is_left_out(url: str, tmp_path: Path) -> None:
         assert surviving(copy) == 19
 
 
+@pytest.mark.slow
 def test_snapshots_under_load_hold_all_that_was_acknowledged(
     url: str, tmp_path: Path, child: Start, wait_for: WaitFor
 ) -> None:

@@ -264,6 +264,7 @@ def test_trials_are_made_and_sorted_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(made) == len(history) + 1, "one that ran has ended"
 
 
+@pytest.mark.slow
 def test_proposal_takes_no_longer_after_five_thousand_trials_than_after_one() -> None:
     long = drawn_history(DRAWN[1], 5000)
     assert len(long) > 4 * _sampler.MOST_TOLD

@@ -48,6 +48,7 @@ def impossible(rng: random.Random) -> dict[str, str]:
     return {"budget__flops": f"{flops:.5f}%", "max_drop": f"{drop:.3f} pt"}
 
 
+@pytest.mark.slow
 def test_whatever_cannot_be_met_the_closest_model_is_delivered(
     lab: Any, delivered: list[Any], command: Any, rng: random.Random
 ) -> None:
