@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trimtab_storage._log import sqlite_caution
+    from trimtab_storage._shield import signals_wait
     from trimtab_storage.artifacts import ArtifactFiles, StoredFile
     from trimtab_storage.backup import back_up
     from trimtab_storage.engine import database_path
@@ -89,6 +90,7 @@ __all__ = [
     "database_path",
     "points_frame",
     "sqlite_caution",
+    "signals_wait",
     "trials_frame",
 ]
 
@@ -106,6 +108,7 @@ _HOMES = (
     "reader",
     "store",
     "backup",
+    "_shield",
 )
 
 

@@ -42,9 +42,7 @@ def point(recipe: Any, drop: float, ratio: float = 0.4) -> Any:
 
 
 @pytest.mark.parametrize("name", ["calibration", "importance", "ridge"])
-def test_the_choice_that_decides_is_named_first(name: str) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
+def test_the_choice_that_decides_is_named_first(name: str, seed: int) -> None:
     best = {"calibration": 1024, "importance": "labels"}
 
     def drop(choices: Any, number: int) -> float:

@@ -47,12 +47,9 @@ def test_two_points_cover_what_either_does() -> None:
     assert share_of([(0.05, 0.2), (0.01, 0.4)], MAX_DROP) == pytest.approx(covered / AREA)
 
 
-def test_the_front_covers_as_much_as_all() -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    draw = random.Random(seed)
+def test_the_front_covers_as_much_as_all(rng: random.Random) -> None:
     for _ in range(50):
-        pairs = [(draw.uniform(-0.05, 0.2), draw.random()) for _ in range(draw.randrange(30))]
+        pairs = [(rng.uniform(-0.05, 0.2), rng.random()) for _ in range(rng.randrange(30))]
         front = front_of(pairs)
         assert share_of(front, MAX_DROP) == pytest.approx(share_of(pairs, MAX_DROP))
         assert len(front_of(front)) == len(front)

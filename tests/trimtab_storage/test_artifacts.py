@@ -231,10 +231,8 @@ def test_killed_saves_leave_nothing_half_visible(
     store: Store,
     child: Callable[[Callable[[], None]], Any],
     wait_for: Callable[[Callable[[], bool]], None],
+    rng: random.Random,
 ) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
     study = store.create_study("reviews", {}, {}, {})
     files = ArtifactFiles(store.artifact_root, "study-1")
     left = 0

@@ -55,12 +55,15 @@ def test_backups_under_load_are_sound_and_hold_all_that_was_acknowledged(
     tmp_path: Path,
     child: Callable[[Callable[[], None]], Any],
     wait_for: Callable[[Callable[[], bool]], None],
+<<<<<<< HEAD
     copy: Copy,
     backups: int,
+=======
+    copy: Callable[[sqlite3.Connection, Path], None],
+    rng: random.Random,
+>>>>>>> 4816a39725324e58351e70e30c9a02c7e8268898
 ) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng, acks = random.Random(seed), tmp_path / "acks"
+    acks = tmp_path / "acks"
     Store.open(url).close()
 
     def control() -> None:

@@ -64,10 +64,9 @@ def test_killed_savers_leave_only_whole_artifacts(
     monkeypatch: pytest.MonkeyPatch,
     child: Callable[[Callable[[], None]], Any],
     wait_for: Callable[[Callable[[], bool]], None],
+    rng: random.Random,
 ) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng, place, left = random.Random(seed), TestedPlace("file", tmp_path, monkeypatch), 0
+    place, left = TestedPlace("file", tmp_path, monkeypatch), 0
     files = place.files()
 
     def save_many(first: int) -> None:

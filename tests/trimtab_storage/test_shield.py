@@ -97,11 +97,8 @@ def test_transaction_that_a_signal_hits_is_whole(
 
 
 def test_store_works_on_after_signals_at_any_moment(
-    store: Store, study: StudyRow, lease: Lease
+    store: Store, study: StudyRow, lease: Lease, rng: random.Random
 ) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
     stopped = 0
     for _ in range(ROUNDS):
         timer = threading.Timer(rng.random() * 0.02, lambda: os.kill(os.getpid(), signal.SIGINT))

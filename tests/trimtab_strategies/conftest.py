@@ -1,5 +1,3 @@
-import random
-
 import numpy as np
 import pytest
 import torch
@@ -122,8 +120,7 @@ def batch_of():
 
 
 @pytest.fixture
-def seed():
-    value = random.randrange(2**32)
-    print(f"seed {value}")
-    torch.manual_seed(value)
-    return value
+def seed(seed):
+    """The same for torch."""
+    torch.manual_seed(seed)
+    return seed

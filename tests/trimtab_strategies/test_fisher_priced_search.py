@@ -1,7 +1,6 @@
 """The search under a budget of time, against every choice there is."""
 
 import itertools
-import random
 
 import numpy as np
 import pytest
@@ -22,9 +21,7 @@ def search_within_time(heads, filters, prices, share):
 
 
 @pytest.fixture
-def rng():
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
+def rng(seed):
     return np.random.default_rng(seed)
 
 

@@ -37,6 +37,7 @@ from trimtab_storage import (
     Store,
     StudyRow,
     StudyState,
+    signals_wait,
 )
 from trimtab_workers.executors import Executor
 from trimtab_workers.jobs import Place
@@ -188,10 +189,11 @@ def open_session(spec: Spec, store: Store, reporter: Reporter, stop: Stop) -> It
     """
     study = _create_or_check(spec, store)
     _await_sign_of_life(study, store, reporter, stop)
-    lease = store.acquire(study.id, this_owner(), LEASE_TTL_S, is_dead=is_dead)
-    keeper = LeaseKeeper(lambda: store.renew(lease, LEASE_TTL_S), LEASE_TTL_S)
-    session = None
+    taken = session = None
     try:
+        # A signal that came with the lease would else be raised before anybody could give it back.
+        with signals_wait():
+            taken = lease, keeper = _take(store, study.id)
         # The study's number tells our leftovers from those of other studies beside us.
         files = store.artifact_files(f"study-{study.id}")
         store.sweep_files(files)
@@ -201,14 +203,20 @@ def open_session(spec: Spec, store: Store, reporter: Reporter, stop: Stop) -> It
         session = Session(spec, store, study, lease, place, files, reporter, stop, keeper)
         yield session
     except BaseException:
-        keeper.stop()
-        # What went wrong is said, not that in the end this could not be written either.
-        with suppress(StorageError):
-            _give_back(store, lease, session)
+        if taken is not None:
+            keeper.stop()
+            # What went wrong is said, not that in the end this could not be written either.
+            with suppress(StorageError):
+                _give_back(store, lease, session)
         raise
-    keeper.stop()
-    with suppress(LeaseLostError):
+    with signals_wait(), suppress(LeaseLostError):
+        keeper.stop()
         _give_back(store, lease, session)
+
+
+def _take(store: Store, study_id: int) -> tuple[Lease, LeaseKeeper]:
+    lease = store.acquire(study_id, this_owner(), LEASE_TTL_S, is_dead=is_dead)
+    return lease, LeaseKeeper(lambda: store.renew(lease, LEASE_TTL_S), LEASE_TTL_S)
 
 
 def _give_back(store: Store, lease: Lease, session: Session | None) -> None:

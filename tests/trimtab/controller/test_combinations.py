@@ -69,6 +69,18 @@ def study(combined: Any) -> Study:
     return trimtab.open_study("starter", db=combined.db)
 
 
+def place_of(combined: Any) -> tuple[Place, WorkerContext]:
+    """What a job of that study is given."""
+    spec = trimtab.Spec.load(combined.spec)
+    files = ArtifactFiles(combined.folder / "trimtab-artifacts", "tests")
+    context = WorkerContext("cpu", lambda stage, done, total: None)
+    return Place(task_of(spec), spec.model, files), context
+
+
+def has_exits(point: PointRow) -> bool:
+    return any(step["strategy"] == "early_exit" for step in point.recipe)
+
+
 def test_every_sound_combination_is_tried_in_the_sound_order(study: Study) -> None:
     tried = [tuple(step["strategy"] for step in trial.recipe) for trial in study.trial_rows()]
     assert len(set(tried)) == N_COMBINATIONS
@@ -150,7 +162,10 @@ def test_what_was_dropped_is_made_again_from_its_recipe(study: Study, combined: 
     folder = combined.folder / "copy"
     shutil.copytree(combined.folder, folder, ignore=shutil.ignore_patterns("copy", "runs"))
     db = f"sqlite:///{folder / 'trimtab.db'}"
-    longest = max(study.frontier_points(), key=lambda p: len(p.recipe))
+    longest = max((p for p in study.frontier_points() if has_exits(p)), key=lambda p: len(p.recipe))
+    place, context = place_of(combined)
+    rows = place.data(context).search
+    before = record(load_elastic(place.files.path(longest.artifact_key)), rows)
     with Reader.open_reader(db) as reader:
         for row in reader.artifacts():
             if row.kind != "baseline" and row.path is not None:
@@ -160,7 +175,13 @@ def test_what_was_dropped_is_made_again_from_its_recipe(study: Study, combined: 
         folder / "out", max_flops=longest.flops_ratio * 1.0001, max_drop=longest.drop + 1e-6
     )
     assert emission.point.artifact_key == longest.artifact_key
-    assert trimtab.load(folder / "out").config.knobs == longest.knobs
+    model = trimtab.load(folder / "out")
+    assert model.config.knobs == longest.knobs
+    model.config.knobs = {}
+    again_said = record(model, rows)
+    assert np.abs(again_said.logits - before.logits).max() <= 1e-4
+    assert np.abs(again_said.exit_logits - before.exit_logits).max() <= 1e-4, "they were trained"
+    assert before.exit_logits.size and np.ptp(before.exit_logits) > 0.1
 
 
 def test_records_behind_every_point_of_the_frontier_are_kept(study: Study, combined: Any) -> None:
@@ -222,10 +243,8 @@ def test_by_length_is_what_the_model_does_on_the_rows_of_each_bucket(
 ) -> None:
     for module in (by_length, replay):
         monkeypatch.setattr(module, "LENGTH_BUCKETS", SPANS)
-    spec = trimtab.Spec.load(combined.spec)
-    files = ArtifactFiles(combined.folder / "trimtab-artifacts", "tests")
-    place = Place(task_of(spec), spec.model, files)
-    context = WorkerContext("cpu", lambda stage, done, total: None)
+    place, context = place_of(combined)
+    files = place.files
     rows, workload = place.data(context).search, place.histogram(context)
     baseline = study.row().baseline
     assert baseline is not None

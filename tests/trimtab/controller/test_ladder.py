@@ -42,10 +42,7 @@ def test_ladder_ends_where_there_are_no_neighbours(
     assert ladder(budget) == expected
 
 
-def test_every_ladder_keeps_the_budget() -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+def test_every_ladder_keeps_the_budget(rng: random.Random) -> None:
     for _ in range(2000):
         budget = rng.choice([rng.random(), rng.random() * 1e-5, rng.randint(1, 99) / 100])
         budget = min(max(budget, 1e-9), 0.999999999)

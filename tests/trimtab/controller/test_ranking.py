@@ -52,10 +52,7 @@ def test_among_the_unbeaten_those_that_add_most_come_first() -> None:
     assert ranked(seen, LIMITS)[0] == 2
 
 
-def test_places_are_those_of_taking_frontiers_away_one_by_one() -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+def test_places_are_those_of_taking_frontiers_away_one_by_one(rng: random.Random) -> None:
     for _ in range(100):
         pairs = {n: (rng.randrange(6), rng.randrange(6)) for n in range(rng.randrange(1, 25))}
         left, place, expected = dict(pairs), 0, dict[int, int]()
@@ -82,10 +79,7 @@ def test_many_are_ranked_in_a_moment() -> None:
     assert time.process_time() - started < 5, "seconds, where it took minutes"
 
 
-def test_the_order_does_not_hang_on_the_order_of_the_trials() -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+def test_the_order_does_not_hang_on_the_order_of_the_trials(rng: random.Random) -> None:
     for _ in range(50):
         seen = {
             n: looked(*((rng.uniform(-0.01, 0.1), rng.uniform(0.1, 0.9)) for _ in range(3)))

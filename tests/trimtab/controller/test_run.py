@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from trimtab.controller import _sampler, _session
 from trimtab.errors import InputError, InterruptedStudyError, JobError, StudyChangedError
-from trimtab_storage import DiskFullError, LeaseHeldError, LeaseLostError, Store
+from trimtab_storage import DiskFullError, LeaseHeldError, LeaseLostError, Store, _lease
 from trimtab_workers.executors import ExecutorLostError, Failure
 from trimtab_workers.jobs import (
     BaselineJob,
@@ -117,6 +118,25 @@ def test_baseline_that_fails_is_an_error_of_the_run(bench: Any, fake: Any) -> No
     assert bench.study().state == "finished"
 
 
+@pytest.mark.parametrize("call", ["acquire", "release"])
+def test_stop_while_the_lease_is_taken_or_given_back_leaves_the_study_free(
+    bench: Any, fake: Any, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    original = getattr(_lease, call)
+
+    def stop_and_go_on(*arguments: Any, **named: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return original(*arguments, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(_lease, call, stop_and_go_on)
+        bench.run(fake())
+    assert bench.study().lease_owner is None
+    assert bench.problems() == []
+    bench.run(fake())
+    assert bench.study().state == "finished"
+
+
 # Taken over
 
 
@@ -186,13 +206,15 @@ def test_study_has_one_controller(bench: Any, fake: Any) -> None:
 
 @pytest.mark.parametrize("begins", ["cold", "warm"])
 def test_interrupted_search_proposes_what_an_uninterrupted_one_does(
-    bench: Any, make_bench: Any, fake: Any, begins: str, monkeypatch: pytest.MonkeyPatch
+    bench: Any,
+    make_bench: Any,
+    fake: Any,
+    begins: str,
+    monkeypatch: pytest.MonkeyPatch,
+    rng: random.Random,
 ) -> None:
     """Also after another study, and when not all earlier trials are looked at any more."""
     monkeypatch.setattr(_sampler, "MOST_TOLD", 8)
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
     whole, spec = make_bench("whole"), bench.spec(search__trials=12)
     if begins == "warm":
         for each in (whole, bench):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -261,6 +262,22 @@ def test_trials_are_made_and_sorted_once(monkeypatch: pytest.MonkeyPatch) -> Non
     told = Told(history[-1].recipe, RecipeScores(0.4, 0.0, -0.1))
     propose(MANY, [*history[:-1], told], seed=3, number=40)
     assert len(made) == len(history) + 1, "one that ran has ended"
+
+
+@pytest.mark.slow
+def test_proposal_takes_no_longer_after_five_thousand_trials_than_after_one() -> None:
+    long = drawn_history(DRAWN[1], 5000)
+    assert len(long) > 4 * _sampler.MOST_TOLD
+    short = [*long[: len(MANY.anchors())], *long[-_sampler.MOST_TOLD :]]
+    took: dict[int, list[float]] = {len(short): [], len(long): []}
+    for number in range(10):
+        for history in (short, long):
+            began = time.process_time()
+            assert propose(MANY, history, seed=2, number=len(long) + number) is not None
+            took[len(history)].append(time.process_time() - began)
+    of_short, of_long = map(min, took.values())
+    # If all were told, it would be more than twenty times.
+    assert of_long < 2 * of_short < 1, took
 
 
 def test_what_is_told_is_not_changed_by_a_study_that_was_told() -> None:

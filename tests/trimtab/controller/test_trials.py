@@ -367,10 +367,7 @@ def test_extension_that_fails_leaves_its_trial_complete(bench: Any, fake: Any) -
 # The end
 
 
-def test_no_more_trials_than_asked_for(bench: Any, fake: Any) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+def test_no_more_trials_than_asked_for(bench: Any, fake: Any, rng: random.Random) -> None:
     answers = [None, None, CRASH, Failure("error", "no")]
     for number in range(6):
         trials, slots = rng.randint(1, 7), rng.randint(1, 4)

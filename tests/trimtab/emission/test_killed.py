@@ -21,7 +21,6 @@ from trimtab.emission._folder import write_checkpoint
 from trimtab.emission._place import partial_folder, put_in_place
 from trimtab_storage import Store
 
-SEED = 20_240_609
 COMMANDS = 10
 KILLS = int(os.environ.get("TRIMTAB_KILLS", "50"))
 """Fifty in every run of the tests; `make chaos` makes it 500."""
@@ -69,9 +68,10 @@ def version_at(writer: Any, out: Path) -> int:
 
 
 @pytest.mark.timeout(60 + 5 * KILLS)
-def test_what_was_written_before_a_kill_stays(writer: Any, tmp_path: Path) -> None:
-    print(f"seed {SEED}")
-    rng, out, log = random.Random(SEED), tmp_path / "a" / "out", tmp_path / "log"
+def test_what_was_written_before_a_kill_stays(
+    writer: Any, tmp_path: Path, rng: random.Random
+) -> None:
+    out, log = tmp_path / "a" / "out", tmp_path / "log"
     began = time.monotonic()
     assert next(emissions(writer, out, log, 0)) == 0
     one_s = time.monotonic() - began
@@ -175,8 +175,10 @@ def test_an_emit_leaves_alone_what_another_is_making(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_folder_of_the_final_name_is_always_whole(finished_copy: Any, tmp_path: Path) -> None:
-    rng, out = random.Random(SEED), tmp_path / "out"
+def test_a_folder_of_the_final_name_is_always_whole(
+    finished_copy: Any, tmp_path: Path, rng: random.Random
+) -> None:
+    out = tmp_path / "out"
     began = time.monotonic()
     lose_model(finished_copy.db)
     assert start(finished_copy.db, tmp_path / "first").wait() == 0
@@ -192,8 +194,12 @@ def test_a_folder_of_the_final_name_is_always_whole(finished_copy: Any, tmp_path
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+<<<<<<< HEAD
         print(f"seed {SEED}, kill {number} after {seconds:.2f} s: {sorted(tmp_path.iterdir())}")
         print(f"left: {left_in(finished_copy.db)}")
+=======
+        print(f"kill {number} after {seconds:.2f} s: {sorted(tmp_path.iterdir())}")
+>>>>>>> 4816a39725324e58351e70e30c9a02c7e8268898
         if out.exists():
             trimtab.verify(out)
     assert start(finished_copy.db, out, "--force").wait() == 0

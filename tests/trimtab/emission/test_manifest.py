@@ -14,8 +14,6 @@ import trimtab
 from trimtab.emission import CheckpointError, read_manifest
 from trimtab.emission._manifest import MANIFEST
 
-SEED = 20_240_607
-
 Mutation = Callable[[random.Random, Path, Path], list[str]]
 """Changes one checkpoint, given an older one; gives the files that may be blamed."""
 
@@ -113,10 +111,9 @@ def test_any_change_is_refused_and_the_file_named(
     checkpoint: Path,
     odd_checkpoints: dict[str, Path],
     loads: list[Path],
+    rng: random.Random,
 ) -> None:
-    seed = SEED + list(KINDS).index(mutate)
-    print(f"seed {seed}")
-    rng, older = random.Random(seed), odd_checkpoints["no-heads"]
+    older = odd_checkpoints["no-heads"]
     whole = {file: file.read_bytes() for file in checkpoint.iterdir()}
     changed: set[str] = set()
     loads.clear()
@@ -151,8 +148,9 @@ def test_every_file_is_in_the_manifest(checkpoint: Path) -> None:
     assert set(read_manifest(checkpoint)["files"]) == names - {MANIFEST}
 
 
-def test_every_bit_of_a_manifest_counts(checkpoint: Path, tmp_path: Path) -> None:
-    rng = random.Random(SEED)
+def test_every_bit_of_a_manifest_counts(
+    checkpoint: Path, tmp_path: Path, rng: random.Random
+) -> None:
     content = (checkpoint / MANIFEST).read_bytes()
     alone = tmp_path / "alone"
     alone.mkdir()

@@ -18,7 +18,6 @@ from trimtab.emission import check_target
 from trimtab.emission._place import partial_folder, put_in_place
 from trimtab.errors import InputError, TrimtabError
 
-SEED = 20_240_608
 MARK = "trimtab.json"
 
 # Writes version after version of a "checkpoint" whose two files must always agree.
@@ -188,14 +187,14 @@ def kill_later() -> Callable[[subprocess.Popen[str], float], None]:
 
 
 def test_killed_writers_leave_a_whole_checkpoint_or_none(
-    tmp_path: Path, kill_later: Callable[[subprocess.Popen[str], float], None]
+    tmp_path: Path, kill_later: Callable[[subprocess.Popen[str], float], None], rng: random.Random
 ) -> None:
-    out, rng = tmp_path / "out", random.Random(SEED)
+    out = tmp_path / "out"
     for number in range(10):
         seconds = rng.uniform(0, 0.05)
         kill_later(start(WRITER, out), seconds)
         left = names(tmp_path)
-        print(f"seed {SEED}, kill {number} after {seconds:.3f} s: {left}")
+        print(f"kill {number} after {seconds:.3f} s: {left}")
         assert all(re.fullmatch(r"out|\.out\.(partial|old)-[0-9a-f]{8}", name) for name in left)
         # In the moment between two renames the old one is whole under its other name.
         whole = out if out.exists() else next(tmp_path.glob(".out.old-*"))

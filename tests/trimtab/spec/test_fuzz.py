@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import random
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,7 @@ def test_the_unbroken_spec_is_accepted(fuzzer: Any) -> None:
     Spec.from_mapping(fuzzer.BASE)
 
 
-def test_broken_specs_end_in_clear_errors(fuzzer: Any) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
+def test_broken_specs_end_in_clear_errors(fuzzer: Any, seed: int) -> None:
     result = fuzzer.measure(seed, 1_000)
     assert result["tracebacks"] == 0, result["first_traceback"]
     assert 0 < result["accepted"] < 500

@@ -130,10 +130,9 @@ def test_editors_see_what_is_broken(validator: Any, path: Path) -> None:
     assert is_valid == (path.stem.startswith(BEYOND_A_SCHEMA) and path.stem != "model_is_empty")
 
 
-def test_unit_patterns_agree_with_the_units(validator: Any, mapping: dict[str, Any]) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+def test_unit_patterns_agree_with_the_units(
+    validator: Any, mapping: dict[str, Any], rng: random.Random
+) -> None:
     units = ["%", "pt", "ms", "s", "min", "h", "GFLOPs", "mflops", "K", "", "points", "hours", "m"]
     units += ["x", "/s", "/ s", "samples/s", "Text/Sec", "/min", "texts /second"]
     for _ in range(300):

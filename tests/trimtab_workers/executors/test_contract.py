@@ -345,11 +345,8 @@ def test_the_connection_of_another_is_left_open(pool: Executor, collect: Collect
 
 @pytest.mark.slow
 def test_twenty_workers_killed_in_mid_job_cost_one_job_each(
-    pool: Executor, collect: Collect, tmp_path: Path
+    pool: Executor, collect: Collect, tmp_path: Path, rng: random.Random
 ) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
     for turn in range(20):
         release = tmp_path / f"go{turn}"
         victim = pool.submit(UntilFile(str(tmp_path / "never")))

@@ -93,10 +93,8 @@ def heard(driver: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def test_a_node_that_is_killed_costs_its_jobs_and_another_takes_its_place(
-    start_script: Start, cluster: Any
+    start_script: Start, cluster: Any, rng: random.Random
 ) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
     code = (
         PRELUDE
         + """
@@ -124,7 +122,7 @@ with start(4) as executor:
     where = heard(driver)["nodes"]
     assert sorted(where) == sorted([node.id for node in nodes] * 2)
 
-    random.Random(seed).shuffle(nodes)
+    rng.shuffle(nodes)
     victim, survivor = nodes
     cluster.kill_node(victim)
 

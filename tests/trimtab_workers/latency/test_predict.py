@@ -140,9 +140,7 @@ def test_lengths_weigh_rows_by_the_nearest_length() -> None:
     assert found["p50"] == 10 and found["p95"] == 40
 
 
-def test_attention_is_grouped_as_the_packed_forward_groups_it() -> None:
-    seed = int(np.random.default_rng().integers(2**31))
-    print(f"seed {seed}")
+def test_attention_is_grouped_as_the_packed_forward_groups_it(seed: int) -> None:
     random = np.random.default_rng(seed)
     batch, heads = 9, 40
     few, many = line(1.0, 3.0), line(5.0, 4.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,6 @@ N, ROUNDS = 100, 4
 def steady(factor: float = 1.0, n: int = N, rounds: int = ROUNDS) -> Any:
     """Request i takes i + 1 ms in every round."""
     return np.tile(np.arange(1.0, n + 1)[:, None] * factor, (1, rounds))
-
-
-@pytest.fixture
-def seed() -> int:
-    chosen = secrets.randbits(32)
-    print(f"seed {chosen}")
-    return chosen
 
 
 @pytest.mark.parametrize(("statistic", "value"), [("p50", 50.5), ("p95", 95.05), ("mean", 50.5)])

@@ -18,12 +18,6 @@ RUN_S = 8.0
 """About how long a run takes from its start into the trials."""
 
 
-def new_rng() -> random.Random:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    return random.Random(seed)
-
-
 def jobs(lines: list[Any], event: str) -> int:
     return sum(line.event == event for line in lines)
 
@@ -51,9 +45,8 @@ def assert_all_is_well(lab: Any, n_trials: int) -> None:
 
 
 def test_killed_controllers_lose_nothing_and_repeat_nothing(
-    lab: Any, acknowledged: Any, uninterrupted: list[Any]
+    lab: Any, acknowledged: Any, uninterrupted: list[Any], rng: random.Random
 ) -> None:
-    rng = new_rng()
     lab.write_spec()
     for _ in range(KILLS):
         seen = len(lab.log())
@@ -70,8 +63,9 @@ def test_killed_controllers_lose_nothing_and_repeat_nothing(
     assert [trial.recipe for trial in lab.trials()] == uninterrupted
 
 
-def test_killed_controllers_take_their_ray_along(lab: Any, acknowledged: Any) -> None:
-    rng = new_rng()
+def test_killed_controllers_take_their_ray_along(
+    lab: Any, acknowledged: Any, rng: random.Random
+) -> None:
     lab.write_spec(workers__executor="ray", workers__count=2, search__trials=4)
     for _ in range(KILLS_WITH_RAY):
         seen = len(lab.log())
@@ -101,8 +95,9 @@ def is_helper(process: psutil.Process) -> bool:
         return False
 
 
-def test_stopped_runs_save_their_state_and_go_on(lab: Any, uninterrupted: list[Any]) -> None:
-    rng = new_rng()
+def test_stopped_runs_save_their_state_and_go_on(
+    lab: Any, uninterrupted: list[Any], rng: random.Random
+) -> None:
     lab.write_spec()
     for number in range(STOPS):
         seen = len(lab.log())
@@ -195,3 +190,4 @@ def test_study_that_runs_is_not_taken(lab: Any) -> None:
     said = lab.said().splitlines()[-1]
     assert "one controller at a time" in said and f"process {process.pid} " in said
     assert process.poll() is None
+    assert lab.problems() == []

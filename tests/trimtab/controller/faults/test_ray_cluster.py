@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import random
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,12 @@ def assert_complete(lab: Any, n_attempts: int) -> None:
     assert (lab.folder / "runs" / "checkpoint" / "trimtab.json").is_file()
 
 
-def test_a_killed_node_costs_a_study_one_attempt(lab: Any, acknowledged: Any, cluster: Any) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
+def test_a_killed_node_costs_a_study_one_attempt(
+    lab: Any, acknowledged: Any, cluster: Any, rng: random.Random
+) -> None:
     nodes = [cluster.add(1), cluster.add(1)]
     process = lab.start()
-    victim = random.Random(seed).choice(nodes)
+    victim = rng.choice(nodes)
     lab.wait_for(lambda lines: sum(line.event == "ack" for line in lines) >= 2)
     acknowledged.note()
     lab.wait_for(busy(victim))
@@ -79,6 +80,28 @@ def test_a_killed_node_costs_a_study_one_attempt(lab: Any, acknowledged: Any, cl
     acknowledged.check()
     # Another that waits for the same statistics loses none.
     assert_complete(lab, TRIALS + 1)
+
+
+def test_a_head_that_comes_back_costs_a_study_nothing(
+    lab: Any, acknowledged: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its models lie in a place to which the workers upload them."""
+    monkeypatch.setenv("TRIMTAB_ARTIFACTS", f"file://{lab.folder}/place")
+    # On a slow machine a new head may need longer than the others here wait for one.
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "60")
+    cluster.add(2)
+    process = lab.start()
+    lab.wait_for(lambda lines: sum(line.event == "ack" for line in lines) >= 1)
+    acknowledged.note()
+    cluster.kill_head()
+    time.sleep(1)  # so that it is missed
+    assert process.poll() is None, "the study was over before"
+    cluster.start_head()
+    assert process.wait(300) == 0, lab.said()
+    acknowledged.note()
+    acknowledged.check()
+    assert_complete(lab, TRIALS)
+    assert (lab.folder / "place").is_dir() and not (lab.folder / "trimtab-artifacts").exists()
 
 
 def test_a_lost_cluster_and_a_killed_controller_are_survived(

@@ -30,10 +30,9 @@ def running(log: list[Any]) -> list[Any]:
     return [line for pid, line in open_jobs.items() if psutil.pid_exists(pid)]
 
 
-def test_killed_workers_cost_attempts_and_nothing_else(lab: Any, acknowledged: Any) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+def test_killed_workers_cost_attempts_and_nothing_else(
+    lab: Any, acknowledged: Any, rng: random.Random
+) -> None:
     lab.write_spec(workers__executor="ray", workers__count=2, search__trials=TRIALS)
     process = lab.start(pause_s=0.4)
     killed: Counter[str] = Counter()

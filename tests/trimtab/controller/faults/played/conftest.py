@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import random
 import signal
 import sqlite3
 import sys
@@ -296,11 +295,3 @@ def stage(lab: Any, value_of: Callable[[Any], Any]) -> Iterator[Stage]:
     for member in family:
         with suppress(psutil.NoSuchProcess):
             member.kill()
-
-
-@pytest.fixture
-def rng() -> random.Random:
-    """Chance, with its seed printed."""
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    return random.Random(seed)

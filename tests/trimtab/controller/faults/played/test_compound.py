@@ -115,9 +115,9 @@ DURING = ["killed_controller", "killed_worker", "locked_database", "spoilt_file"
 def test_pairs_of_faults_lose_nothing_and_repeat_nothing(
     stage: Any, rng: random.Random, size: Callable[..., int]
 ) -> None:
-    rounds, lab, nemesis = size(12, 50), stage.lab, Nemesis(stage, rng)
-    pairs = list(itertools.combinations(BEFORE + DURING, 2))
-    chosen = [*rng.sample(pairs, min(rounds, len(pairs))), *rng.choices(pairs, k=rounds)][:rounds]
+    pairs, lab, nemesis = every_pair(rng), stage.lab, Nemesis(stage, rng)
+    rounds = size(len(pairs), 50)
+    chosen = [*pairs, *rng.choices(pairs, k=rounds - len(pairs))]
     codes: Counter[int | None] = Counter()
     for number, pair in enumerate(chosen):
         print(f"round {number}: {pair}")
@@ -146,11 +146,17 @@ def test_pairs_of_faults_lose_nothing_and_repeat_nothing(
         assert trial.state == "complete" or (trial.attempts, trial.reason[:8]) == (3, "crashed:")
 
 
+def every_pair(rng: random.Random) -> list[tuple[str, ...]]:
+    """All kinds of pairs, in any order."""
+    pairs = list(itertools.combinations(BEFORE + DURING, 2))
+    return rng.sample(pairs, len(pairs))
+
+
 def name_of(trial: Any) -> str:
     return str(sorted(trial.recipe[0]["choices"].items()))
 
 
-def suffer(stage: Any, nemesis: Nemesis, pair: tuple[str, str]) -> int | None:
+def suffer(stage: Any, nemesis: Nemesis, pair: tuple[str, ...]) -> int | None:
     """Starts a controller that two things befall; gives how it ended."""
 
     def prepare(patch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-LEASE_S = 0.6
+LEASE_S = 0.4
 
 
 def starts(lines: list[Any]) -> int:
@@ -43,7 +43,7 @@ def recipes_of_one_run(stage: Any, folder: Path, **spec: Any) -> list[Any]:
 def test_killed_controllers_repeat_nothing_and_go_on_as_if_uninterrupted(
     stage: Any, acknowledged: Any, rng: random.Random, size: Callable[..., int], tmp_path: Path
 ) -> None:
-    kills = size(10, 200)
+    kills = size(20, 200)
     spec = {"search__trials": 3 * kills}
     stage.write_spec(**spec)
     for _ in range(kills):
@@ -67,7 +67,7 @@ def test_paused_controllers_write_nothing_when_they_wake_up(
     stage: Any, rng: random.Random, size: Callable[..., int]
 ) -> None:
     """The next one has the study by then, and is itself the one that is paused after."""
-    pauses, lab = size(6, 200), stage.lab
+    pauses, lab = size(12, 200), stage.lab
     stage.write_spec(search__trials=10_000)
     process = stage.start(lease_s=LEASE_S, quick=True)
     for _ in range(pauses):
@@ -96,7 +96,7 @@ def test_paused_controllers_write_nothing_when_they_wake_up(
 def test_stopped_controllers_leave_nothing_behind_and_go_on(
     stage: Any, rng: random.Random, size: Callable[..., int], tmp_path: Path
 ) -> None:
-    stops, lab = size(8, 50), stage.lab
+    stops, lab = size(20, 50), stage.lab
     spec = {"search__trials": 4 * stops}
     stage.write_spec(**spec)
     for number in range(stops):

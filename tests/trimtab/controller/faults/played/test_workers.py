@@ -53,7 +53,7 @@ def kill_workers(stage: Any, process: Any, rng: random.Random, kills: int) -> Co
             elif event == "end":
                 working.pop(rest[2], None)
         for pid, (job, what) in list(working.items()):
-            if what in spared or rng.random() < 0.5:
+            if killed.total() == kills or what in spared or rng.random() < 0.5:
                 continue
             spared.add(what)
             del working[pid]
@@ -67,7 +67,7 @@ def kill_workers(stage: Any, process: Any, rng: random.Random, kills: int) -> Co
 def test_killed_workers_cost_attempts_and_nothing_else(
     stage: Any, acknowledged: Any, rng: random.Random, size: Callable[..., int]
 ) -> None:
-    kills, trials = size(50, 1000), size(150, 5000)
+    kills, trials = size(100, 1000), size(500, 5000)
     stage.write_spec(search__strategies=["fisher"], search__trials=trials, search__time="10 h")
     process = stage.start(slots=SLOTS, pause_s=0.02, quick=True)
     killed = kill_workers(stage, process, rng, kills)
