@@ -55,13 +55,9 @@ def test_backups_under_load_are_sound_and_hold_all_that_was_acknowledged(
     tmp_path: Path,
     child: Callable[[Callable[[], None]], Any],
     wait_for: Callable[[Callable[[], bool]], None],
-<<<<<<< HEAD
     copy: Copy,
     backups: int,
-=======
-    copy: Callable[[sqlite3.Connection, Path], None],
     rng: random.Random,
->>>>>>> 4816a39725324e58351e70e30c9a02c7e8268898
 ) -> None:
     acks = tmp_path / "acks"
     Store.open(url).close()

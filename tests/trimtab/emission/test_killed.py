@@ -194,12 +194,8 @@ def test_a_folder_of_the_final_name_is_always_whole(
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-<<<<<<< HEAD
-        print(f"seed {SEED}, kill {number} after {seconds:.2f} s: {sorted(tmp_path.iterdir())}")
-        print(f"left: {left_in(finished_copy.db)}")
-=======
         print(f"kill {number} after {seconds:.2f} s: {sorted(tmp_path.iterdir())}")
->>>>>>> 4816a39725324e58351e70e30c9a02c7e8268898
+        print(f"left: {left_in(finished_copy.db)}")
         if out.exists():
             trimtab.verify(out)
     assert start(finished_copy.db, out, "--force").wait() == 0
