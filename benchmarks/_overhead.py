@@ -119,8 +119,11 @@ def _a_trial(before: dict[str, float], after: dict[str, float]) -> dict[str, flo
     }
 
 
-def measured(n_trials: int, seed: int, sample_every: int) -> dict[str, Any]:
-    """Runs a study of so many trials and gives the entry of the benchmark."""
+def measured(n_trials: int, seed: int, sample_every: int, **search: Any) -> dict[str, Any]:
+    """Runs a study of so many trials and gives the entry of the benchmark.
+
+    ``search`` is put into the spec's section; no rule in it may end the study early.
+    """
     executor = InstantExecutor()
     times = Times(executor)
 
@@ -137,7 +140,7 @@ def measured(n_trials: int, seed: int, sample_every: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as name, _played.replaced("propose", make):
         folder = Path(name)
-        spec = _played.spec_of(folder, "overhead", n_trials, seed)
+        spec = _played.spec_of(folder, "overhead", n_trials, seed, **search)
         with Store.open(f"sqlite:///{folder}/trimtab.db", controller=True) as store:
             _played.run_played(spec, store, executor)
             times.note(n_trials)

@@ -17,6 +17,7 @@ from trimtab.controller._runner import POLL_S
 from trimtab.controller._sampler import NOTHING, Known, Told, planned, propose
 from trimtab.controller._session import Session
 from trimtab.controller._space import RecipeSpace
+from trimtab.controller._stalled import StallWatch
 from trimtab.controller._steps import Steps
 from trimtab.controller._stopping import StopRule
 from trimtab.controller._stopwatch import Stopwatch
@@ -69,7 +70,7 @@ class TrialLoop:
             remember(session, prices)
         self._steps = Steps(session.store, session.place, baseline, self._limits, prices)
         self._history = History(session.store, session.study.id, self._limits, expectation)
-        self._cleaned_s, self._ended_then = time.monotonic(), -1
+        self._cleaned_s = time.monotonic()
         to_try = planned(space, known)
         self._looks = Looks(session, baseline, self._steps, self._history, self._limits, to_try)
         recorder = Recorder(
@@ -77,7 +78,8 @@ class TrialLoop:
         )
         self._underway = Underway(session, self._steps, recorder.finish, recorder.fail)
         recorder.underway = self._underway
-        self._rule = StopRule(session.spec.search.stop, self._limits.max_drop, to_try)
+        rule = StopRule(session.spec.search.stop, self._limits.max_drop, to_try)
+        self._stalled = StallWatch(rule, session.store, session.study.id, self._history)
 
     def run(self) -> None:
         """Runs until the end; on the way out nothing of ours is left on the executor."""
@@ -106,8 +108,8 @@ class TrialLoop:
             if not self._underway.n_busy:
                 self._underway.resume()
             self._turn(0.0 if has_more else POLL_S)
-        if self._rule.line is not None:
-            self._session.reporter.note(self._rule.line)
+        if self._stalled.line is not None:
+            self._session.reporter.note(self._stalled.line)
 
     def _turn(self, wait_s: float = POLL_S) -> None:
         self._session.tick()  # first, because an inline executor works inside `wait`
@@ -207,7 +209,7 @@ class TrialLoop:
             return None
         if waiting:
             return waiting[min(waiting)]
-        if self._rule.is_set and self._has_stalled():
+        if self._stalled.is_over():
             return None
         recipe = self._propose()
         if recipe is None:
@@ -235,16 +237,6 @@ class TrialLoop:
         costs = ladder(self._budget)
         whole, first = self._steps.links(recipe, costs), self._looks.links(recipe, costs)
         return self._underway.is_hopeless([*whole, *first])
-
-    def _has_stalled(self) -> bool:
-        """Asks the rule again only when a trial has ended since; it looks at all there is."""
-        if self._history.n_ended != self._ended_then:
-            self._ended_then = self._history.n_ended
-            every = self._store.trials(self._session.study.id)
-            # Few rows add nothing to the frontier; that says nothing of what all would add.
-            made = [trial for trial in every if not is_only_looked_at(trial)]
-            self._rule.is_over(made, self._session.points())
-        return self._rule.line is not None
 
     def _start_extensions(self, budget: float | None) -> None:
         """Gives the best recipes so far a rung that spends exactly a budget."""
