@@ -12,11 +12,11 @@ from trimtab.controller._known_prices import remember
 from trimtab.controller._ladder import budget_rung, ladder
 from trimtab.controller._limits import budget_ratio
 from trimtab.controller._looks import Looks
+from trimtab.controller._prospect import Prospect
 from trimtab.controller._recording import Recorder
 from trimtab.controller._runner import POLL_S
-from trimtab.controller._sampler import NOTHING, Known, Told, planned, propose
+from trimtab.controller._sampler import Told, planned, propose
 from trimtab.controller._session import Session
-from trimtab.controller._space import RecipeSpace
 from trimtab.controller._stalled import StallWatch
 from trimtab.controller._steps import Steps
 from trimtab.controller._stopping import StopRule
@@ -32,7 +32,7 @@ MOST_STARTED = 8
 """How many trials are started before results are looked at again, so that none waits for long."""
 
 MOST_HOPELESS = 50
-"""How many proposals are passed over in a row because a step of theirs is known to fail."""
+"""How many proposals are passed over in a row, as a step is known to fail or they cost too much."""
 
 CLEAN_EVERY_S = 1.0
 
@@ -50,12 +50,11 @@ class TrialLoop:
         self,
         session: Session,
         baseline: Baseline,
-        space: RecipeSpace,
-        known: Known = NOTHING,
+        prospect: Prospect,
         stopwatch: Stopwatch | None = None,
     ) -> None:
         assert session.limits is not None
-        self._session, self._space, self._known = session, space, known
+        self._session, self._prospect = session, prospect
         self._store, self._lease = session.store, session.lease
         self._limits, self._executor = session.limits, session.runner.executor
         self._stopwatch = stopwatch
@@ -71,7 +70,11 @@ class TrialLoop:
         self._steps = Steps(session.store, session.place, baseline, self._limits, prices)
         self._history = History(session.store, session.study.id, self._limits, expectation)
         self._cleaned_s = time.monotonic()
-        to_try = planned(space, known)
+        to_try = [
+            recipe
+            for recipe in planned(prospect.space, prospect.known)
+            if not prospect.is_too_dear(recipe)
+        ]
         self._looks = Looks(session, baseline, self._steps, self._history, self._limits, to_try)
         recorder = Recorder(
             session, self._steps, self._history, self._looks, stopwatch, self._clean_up_sometimes
@@ -220,12 +223,13 @@ class TrialLoop:
         return trial
 
     def _propose(self) -> Recipe | None:
-        """Proposes a recipe, and another where a step of it is known to fail."""
+        """Proposes a recipe, and another where it is hopeless."""
         history, seed = self._history.told(), self._session.spec.search.seed
+        space, known = self._prospect.space, self._prospect.known
         hopeless: list[Told] = []
         for _ in range(MOST_HOPELESS):
             so_far, number = [*history, *hopeless], len(history)
-            recipe = propose(self._space, so_far, seed=seed, number=number, known=self._known)
+            recipe = propose(space, so_far, seed=seed, number=number, known=known)
             if recipe is None:
                 return None
             if not self._is_hopeless(recipe):
@@ -234,6 +238,9 @@ class TrialLoop:
         return recipe
 
     def _is_hopeless(self, recipe: Recipe) -> bool:
+        """Tells whether a step is known to fail, or a recipe's least cost is over the budget."""
+        if self._prospect.is_too_dear(recipe):
+            return True
         costs = ladder(self._budget)
         whole, first = self._steps.links(recipe, costs), self._looks.links(recipe, costs)
         return self._underway.is_hopeless([*whole, *first])
