@@ -130,11 +130,12 @@ def measured(n_trials: int, seed: int, sample_every: int, **search: Any) -> dict
     def make(propose: Callable[..., Any]) -> Callable[..., Any]:
         draw = propose if sample_every == 1 else Draws(propose, sample_every, seed)
 
-        def noted(*arguments: Any, **named: Any) -> Any:
-            if times.sampler.calls % (n_trials // N_ROWS) == 0:
-                times.note(times.sampler.calls)
+        def noted(*arguments: Any, number: int, **named: Any) -> Any:
+            # By trials: one that is passed over is followed by another proposal of its number.
+            if number == len(times.read) * (n_trials // N_ROWS):
+                times.note(number)
             with times.sampler.running():
-                return draw(*arguments, **named)
+                return draw(*arguments, number=number, **named)
 
         return noted
 
