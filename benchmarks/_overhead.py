@@ -119,25 +119,29 @@ def _a_trial(before: dict[str, float], after: dict[str, float]) -> dict[str, flo
     }
 
 
-def measured(n_trials: int, seed: int, sample_every: int) -> dict[str, Any]:
-    """Runs a study of so many trials and gives the entry of the benchmark."""
+def measured(n_trials: int, seed: int, sample_every: int, **search: Any) -> dict[str, Any]:
+    """Runs a study of so many trials and gives the entry of the benchmark.
+
+    ``search`` is put into the spec's section; no rule in it may end the study early.
+    """
     executor = InstantExecutor()
     times = Times(executor)
 
     def make(propose: Callable[..., Any]) -> Callable[..., Any]:
         draw = propose if sample_every == 1 else Draws(propose, sample_every, seed)
 
-        def noted(*arguments: Any, **named: Any) -> Any:
-            if times.sampler.calls % (n_trials // N_ROWS) == 0:
-                times.note(times.sampler.calls)
+        def noted(*arguments: Any, number: int, **named: Any) -> Any:
+            # By trials: one that is passed over is followed by another proposal of its number.
+            if number == len(times.read) * (n_trials // N_ROWS):
+                times.note(number)
             with times.sampler.running():
-                return draw(*arguments, **named)
+                return draw(*arguments, number=number, **named)
 
         return noted
 
     with tempfile.TemporaryDirectory() as name, _played.replaced("propose", make):
         folder = Path(name)
-        spec = _played.spec_of(folder, "overhead", n_trials, seed)
+        spec = _played.spec_of(folder, "overhead", n_trials, seed, **search)
         with Store.open(f"sqlite:///{folder}/trimtab.db", controller=True) as store:
             _played.run_played(spec, store, executor)
             times.note(n_trials)

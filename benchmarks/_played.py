@@ -44,8 +44,8 @@ TAKES = {"ltp": 0.7, "acc": 0.7, "early_exit": 0.8}
 """What a strategy that cannot aim leaves of the cost."""
 
 
-def spec_of(folder: Path, name: str, trials: int, seed: int) -> Spec:
-    """Gives a spec over all strategies whose time never runs out."""
+def spec_of(folder: Path, name: str, trials: int, seed: int, **search: Any) -> Spec:
+    """Gives a spec over all strategies whose time never runs out; more of its search by name."""
     sections = {
         "name": name,
         "model": "./model",
@@ -58,7 +58,13 @@ def spec_of(folder: Path, name: str, trials: int, seed: int) -> Spec:
         },
         "budget": {"flops": "40%"},
         "max_drop": "1 pt",
-        "search": {"strategies": STRATEGIES, "trials": trials, "time": "8760 h", "seed": seed},
+        "search": {
+            "strategies": STRATEGIES,
+            "trials": trials,
+            "time": "8760 h",
+            "seed": seed,
+            **search,
+        },
         "workers": {"executor": "inline", "device": "cpu"},
         "output": "runs",
     }

@@ -38,6 +38,11 @@ def listed(
     return [_row(row) for row in connection.execute(query)]
 
 
+def by_id(connection: Connection, trial_id: int) -> TrialRow | None:
+    row = connection.execute(select(*_FIELDS).where(trial.c.id == trial_id)).one_or_none()
+    return None if row is None else _row(row)
+
+
 def counts(connection: Connection, study_id: int) -> dict[str, int]:
     query = (
         select(trial.c.state, func.count())

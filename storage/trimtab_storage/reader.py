@@ -191,6 +191,11 @@ class Reader:
         with self._database.read() as connection:
             return _trials.listed(connection, study_id, state, from_number)
 
+    def trial(self, trial_id: int) -> TrialRow | None:
+        """Gives the trial of that id, or None."""
+        with self._database.read() as connection:
+            return _trials.by_id(connection, trial_id)
+
     def trial_counts(self, study_id: int) -> dict[str, int]:
         """Gives how many trials are in each of the four states."""
         with self._database.read() as connection:

@@ -141,6 +141,8 @@ class Strategy(ABC):
     """Whether it can aim at a cost: then ``apply`` yields a variant for every rung."""
     statistics_choices: ClassVar[tuple[str, ...]] = ()
     """The names of the choices that ``prepare`` depends on."""
+    bounding_choices: ClassVar[tuple[str, ...]] = ()
+    """The names of the choices that ``least_flops`` depends on; each has ``values``."""
 
     def passes(self, choices: Mapping[str, Value]) -> float:
         """Tells how much training ``apply`` does, in forward passes over every training row.
@@ -159,6 +161,16 @@ class Strategy(ABC):
         that is too low costs time, and one that is too high costs recipes.
         Called by ``plan`` and before a search; must not import torch.
         """
+
+    def least_flops(
+        self, shape: EncoderShape, histogram: LengthHistogram, choices: Mapping[str, Value]
+    ) -> float:
+        """Tells what can be reached at least with some ``bounding_choices``.
+
+        A bound as the low end of ``reach`` is, whatever is not among the choices; that one is given
+        unless a strategy knows more. Must not import torch.
+        """
+        return self.reach(shape, histogram).low_flops
 
     def prepare(
         self,

@@ -28,8 +28,9 @@ def test_time_is_split_between_controller_and_sampler(overhead: Any) -> None:
     assert rows == [pytest.approx((10, 20.0, 10.0)), pytest.approx((30, 50.0, 0.0))]
 
 
-def test_a_small_study_of_played_workers_runs_to_its_end(overhead: Any) -> None:
-    entry = overhead.measured(20, seed=0, sample_every=5)
+@pytest.mark.parametrize("search", [{}, {"stop": {"patience": 20}}], ids=["plain", "stop"])
+def test_a_small_study_of_played_workers_runs_to_its_end(overhead: Any, search: Any) -> None:
+    entry = overhead.measured(20, seed=0, sample_every=5, **search)
     *rows, whole = entry["rows"]
     assert entry["figure"] == whole["controller_ms"] > 0
     assert len(rows) == overhead.N_ROWS

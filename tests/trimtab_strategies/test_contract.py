@@ -173,6 +173,16 @@ class TestStrategy:
         short, long = (strategy.reach(shape, LengthHistogram({n: 5})) for n in (4, 40))
         assert short.low_flops <= long.low_flops and short.high_flops < long.high_flops
 
+    def test_bounding_choices_raise_the_least_cost_and_none_lowers_it(self, strategy):
+        shape, histogram = EncoderShape.dense(32, 6, 4, 48), LengthHistogram({9: 5})
+        span, by_name = strategy.reach(shape, histogram), {c.name: c for c in strategy.choices}
+        assert strategy.least_flops(shape, histogram, {}) == span.low_flops
+        for name in strategy.bounding_choices:
+            values = by_name[name].values
+            least = [strategy.least_flops(shape, histogram, {name: value}) for value in values]
+            assert min(least) == span.low_flops and max(least) <= span.high_flops
+            assert not (by_name[name].requires or by_name[name].unless), "it exists in every recipe"
+
     # What it measures first
 
     def test_preparing_leaves_the_model_unchanged(self, strategy, model, calibration):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from trimtab.controller._expected import Expectation
@@ -22,7 +22,8 @@ class History:
     """All trials of a study as the sampler sees them, read once and then kept up to date.
 
     ``looks`` are what was seen of trials with few rows, in order; ``looked_at`` the trials of which
-    there is nothing else, and ``given_up`` those of them that failed with more.
+    there is nothing else, and ``given_up`` those of them that failed with more. ``on_change`` is
+    called with the id of each trial of which anything is said.
 
     Only the controller that holds the lease writes trials, so that it need not read them again:
     it says what became of each. Points are read as they come, each once. So a proposal costs the
@@ -49,6 +50,7 @@ class History:
         self.looked_at: dict[int, TrialRow] = {}
         self.given_up: set[int] = set()
         self._seen_id = 0
+        self.on_change: Callable[[int], object] = lambda trial_id: None
         for row in store.trials(study_id):
             self.note(row, row.state)
 
@@ -71,6 +73,7 @@ class History:
         self.n_ended += state not in PENDING
         self._told[row.number] = Told(recipe, None, state in PENDING)
         self._score(row.number)
+        self.on_change(row.id)
 
     def _note_looks(self, row: TrialRow) -> None:
         looks = looks_of(row)

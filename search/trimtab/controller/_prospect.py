@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from trimtab.controller._reach import Combination, least_ratios, out_of_reach, say_left_out
+from trimtab.controller._reach import (
+    Combination,
+    Reach,
+    is_over,
+    least_ratios,
+    out_of_reach,
+    say_left_out,
+)
 from trimtab.controller._sampler import NOTHING, Known
 from trimtab.controller._space import RecipeSpace
 from trimtab.controller._warm_start import Subject, other_studies, warm_start
 from trimtab.selection import Limits
 from trimtab.spec import Spec
 from trimtab_storage import Reader
+from trimtab_strategies.recipe import Recipe
 from trimtab_workers.jobs import Survey
 
 
@@ -19,16 +27,28 @@ from trimtab_workers.jobs import Survey
 class Prospect:
     """The recipes there are, and what is known of them.
 
-    ``least`` is what each combination of strategies costs at least, as a share of the baseline's
-    FLOPs. ``left_out`` says which of them cannot meet the budget, ``taken_over`` what other studies
+    ``least`` is what each combination of strategies costs at least, and ``budget`` the budget if
+    there is one, as shares of the baseline's FLOPs; ``reach`` tells the former of single recipes.
+    ``left_out`` says which combinations cannot meet the budget, ``taken_over`` what other studies
     know; None if there is nothing to say.
     """
 
     space: RecipeSpace
+    reach: Reach
+    budget: float | None
     least: Mapping[Combination, float]
     left_out: str | None
     known: Known = NOTHING
     taken_over: str | None = None
+
+    def is_too_dear(self, recipe: Recipe) -> bool:
+        """Tells whether a recipe is over the budget at its least, while others need not be.
+
+        Where all are, none is too dear: the closest point is better than no answer.
+        """
+        if all(is_over(ratio, self.budget) for ratio in self.least.values()):
+            return False
+        return is_over(self.reach.least_of(recipe), self.budget)
 
 
 def prospect_of(
@@ -47,7 +67,7 @@ def prospect_of(
     alone = prospect_alone(spec, survey, budget)
     sources = other_studies(reader, spec.name, subject_of(spec, survey, baseline))
     start = warm_start(sources, alone.space, limits, budget, spec.search.trials)
-    return Prospect(alone.space, alone.least, alone.left_out, start.known, start.said)
+    return replace(alone, known=start.known, taken_over=start.said)
 
 
 def subject_of(spec: Spec, survey: Survey, baseline: str) -> Subject:
@@ -58,7 +78,8 @@ def subject_of(spec: Spec, survey: Survey, baseline: str) -> Subject:
 def prospect_alone(spec: Spec, survey: Survey, budget: float | None) -> Prospect:
     """Works out the same for a study that has a database to itself."""
     pins = {entry.name: entry.pins for entry in spec.search.strategies}
-    least = least_ratios(list(pins), survey.shape, survey.histogram)
+    reach = Reach(survey.shape, survey.histogram)
+    least = least_ratios(pins, reach)
     timed = spec.budget.latency is not None
     space = RecipeSpace(pins, survey.n_train, out_of_reach(least, budget), timed=timed)
-    return Prospect(space, least, say_left_out(least, budget))
+    return Prospect(space, reach, budget, least, say_left_out(least, budget))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from trimtab._wording import one_line, replay_command
+from trimtab.controller._failures import FAILED
 from trimtab.controller._history import History, is_only_looked_at
 from trimtab.controller._looks import Looks
 from trimtab.controller._runner import MAX_ATTEMPTS
@@ -89,14 +90,17 @@ class Recorder:
             reused += needed + len(run.links) - 1 - self.underway.n_made(run.trial.id)
         return max(0, reused)
 
-    def fail(self, run: Run, failure: Failure) -> None:
-        """Records that a run failed; one that lost its worker is tried again."""
+    def fail(self, run: Run, failure: Failure, steps: Collection[str] = ()) -> None:
+        """Records that a run failed; one that lost its worker is tried again.
+
+        ``steps`` are the keys of what it failed at, so that later runs know of it too.
+        """
         number, reason = run.trial.number, f"{failure.reason}: {failure.message}"
         event = {"trial": number, "attempt": run.attempt, "reason": reason}
-        detail = {**event, "detail": failure.detail}
-        self._store.log_event(self._session.study.id, "trial-failed", detail)
+        detail = {**event, "steps": sorted(steps), "detail": failure.detail}
+        self._store.log_event(self._session.study.id, FAILED, detail)
         if run.is_extension and failure.reason == "crashed" and run.restarts + 1 < MAX_ATTEMPTS:
-            again = Run(run.trial, run.attempt, run.links, True, run.restarts + 1)
+            again = Run(run.trial, run.attempt + 1, run.links, True, run.restarts + 1)
             self.underway.start(again)
         elif is_only_looked_at(run.trial):
             self._give_up(run, reason)

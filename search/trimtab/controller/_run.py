@@ -84,7 +84,7 @@ def run_study(
             baseline = establish_baseline(session)
             stopwatch = stopwatch_of(session, baseline)
             prospect = _prospect(session, baseline)
-            TrialLoop(session, baseline, prospect.space, prospect.known, stopwatch).run()
+            TrialLoop(session, baseline, prospect, stopwatch).run()
             result = _deliver(session, baseline, stopwatch)
         counts = store.trial_counts(session.study.id)
         if counts[TrialState.WAITING] + counts[TrialState.RUNNING] == 0:

@@ -8,69 +8,114 @@ are counted when they do. So a late success lets the search go on.
 Two things hold it back. There must have been something to raise: trials count only from the first
 point on that is within the reference. And all recommended recipes must have been tried, because
 until then whole strategies that the user named were not looked at.
+
+Trials and points are told as they come, each once, and of most only a frontier is kept: so a
+decision costs the same however long the search is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from bisect import insort
+from collections.abc import Collection, Iterable, Sequence
 
-from trimtab.progress import Pair, by_ended, pairs_by_trial, share_of
+from trimtab.controller._history import is_only_looked_at
+from trimtab.progress import Pair, front_of, pairs_by_trial, share_of
 from trimtab.spec._stopping import Stop
-from trimtab_storage import PointRow, TrialRow
+from trimtab_storage import PointRow, TrialRow, TrialState
 from trimtab_strategies.recipe import Recipe, from_plain
 
+ENDED = (TrialState.COMPLETE, TrialState.FAILED)
 
-def gain_of_last(
-    trials: Sequence[Sequence[Pair]], patience: int, max_drop: float, start: Sequence[Pair] = ()
-) -> float | None:
-    """Tells by how much the last trials raised the hypervolume, relative to what it was before.
 
-    Args:
-        trials: The drops and costs that each trial measured, in the order in which they ended; of
-            one that failed there are none.
-        patience: How many of them are looked at.
-        max_drop: The largest drop allowed, in the metric's units.
-        start: What was measured before any trial.
+class LastGain:
+    """By how much the last trials raised the hypervolume, relative to what it was before them.
 
-    Returns:
-        0.01 for one per cent; None with fewer trials, or if there was nothing to raise.
+    ``patience`` is how many of them are looked at, ``max_drop`` the largest drop allowed, in the
+    metric's units. Trials and what they measured may be told in any order.
     """
-    if len(trials) < patience:
-        return None
-    earlier, last = trials[: len(trials) - patience], trials[len(trials) - patience :]
-    known = [*start, *(pair for trial in earlier for pair in trial)]
-    before = share_of(known, max_drop)
-    if before <= 0:
-        return None
-    return share_of([*known, *(pair for trial in last for pair in trial)], max_drop) / before - 1
+
+    def __init__(self, patience: int, max_drop: float) -> None:
+        self._patience, self._max_drop = patience, max_drop
+        self._last: list[tuple[str, int, int]] = []
+        # Frontiers have the hypervolume of all that they were made of.
+        self._before: list[Pair] = []
+        self._with_last: list[Pair] = []
+        self._own: dict[int, list[Pair]] = {}
+        self._ended, self._earlier = set[int](), set[int]()
+
+    def measured(self, trial_id: int | None, pairs: Sequence[Pair]) -> None:
+        """Takes down what a trial measured; with None, what was there before any trial."""
+        if trial_id is None or trial_id in self._ended:
+            self._with_last = front_of([*self._with_last, *pairs])
+        if trial_id is None or trial_id in self._earlier:
+            self._before = front_of([*self._before, *pairs])
+        else:
+            self._own[trial_id] = front_of([*self._own.get(trial_id, ()), *pairs])
+
+    def ended(self, trial_id: int, finished_at: str, number: int) -> None:
+        """Takes down that a trial ended, and when; a second time does nothing."""
+        if trial_id in self._ended:
+            return
+        self._ended.add(trial_id)
+        self._with_last = front_of([*self._with_last, *self._own.get(trial_id, ())])
+        insort(self._last, (finished_at, number, trial_id))
+        if len(self._last) > self._patience:
+            # One enters and one leaves, be it the same, where a clock was set back.
+            *_, leaves = self._last.pop(0)
+            self._earlier.add(leaves)
+            self._before = front_of([*self._before, *self._own.pop(leaves, ())])
+
+    def ratio(self) -> float | None:
+        """Gives 0.01 for one per cent; None with fewer trials, or if there was nothing to raise."""
+        if len(self._last) < self._patience:
+            return None
+        before = share_of(self._before, self._max_drop)
+        return share_of(self._with_last, self._max_drop) / before - 1 if before > 0 else None
 
 
 class StopRule:
     """Tells whether a study's search is over by ``search.stop``, and says why.
 
-    ``line`` says it in one line; None as long as it is not over.
+    ``line`` says it in one line; None as long as it is not over. ``seen_id`` is the last point that
+    was told.
     """
 
     def __init__(
         self, stop: Stop | None, max_drop: float | None, recommended: Collection[Recipe]
     ) -> None:
-        self._stop, self._max_drop, self._recommended = stop, max_drop, recommended
+        self._stop = None if max_drop is None else stop
+        self._gain = LastGain(1 if stop is None else stop.patience, max_drop or 0.0)
+        self._recommended, self._untried = frozenset(recommended), set(recommended)
         self.line: str | None = None
+        self.seen_id = 0
 
     @property
     def is_set(self) -> bool:
-        """Tells whether the spec has such a rule at all; else nothing need be read for it."""
+        """Tells whether there is such a rule at all; else nothing need be told to it."""
         return self._stop is not None
 
-    def is_over(self, trials: Sequence[TrialRow], points: Sequence[PointRow]) -> bool:
-        """Looks at all trials of a study and at all its points anew."""
+    def note_trials(self, trials: Iterable[TrialRow]) -> None:
+        """Takes down trials that are new, or have come further, as they are now."""
+        for trial in trials:
+            # Few rows add nothing to the frontier; that says nothing of what all would add.
+            made, recipe = not is_only_looked_at(trial), from_plain(trial.recipe)
+            if recipe in self._recommended:
+                (self._untried.discard if made else self._untried.add)(recipe)
+            if made and trial.state in ENDED:
+                self._gain.ended(trial.id, trial.finished_at or "", trial.number)
+
+    def note_points(self, points: Sequence[PointRow]) -> None:
+        """Takes down points that are new; what is timed of them later has no part in it."""
+        for trial_id, pairs in pairs_by_trial(points).items():
+            self._gain.measured(trial_id, pairs)
+        self.seen_id = max((point.id for point in points), default=self.seen_id)
+
+    def is_over(self) -> bool:
+        """Decides by all that was told."""
         self.line = None
-        if self._stop is None or self._max_drop is None or self._has_more_to_try(trials):
+        if self._stop is None or self._untried:
             return False
-        by_trial = pairs_by_trial(points)
-        measured = [by_trial.get(trial.id, []) for trial in by_ended(trials)]
-        patience, least = self._stop.patience, self._stop.gain
-        gain = gain_of_last(measured, patience, self._max_drop, by_trial.get(None, []))
+        gain, patience, least = self._gain.ratio(), self._stop.patience, self._stop.gain
         if gain is None or gain >= least.ratio:
             return False
         last = "the last trial" if patience == 1 else f"the last {patience} trials"
@@ -78,10 +123,6 @@ class StopRule:
             f"stopped: {last} added {_shown(gain)} to the hypervolume (search.stop.gain {least})"
         )
         return True
-
-    def _has_more_to_try(self, trials: Sequence[TrialRow]) -> bool:
-        tried = {from_plain(trial.recipe) for trial in trials}
-        return any(recipe not in tried for recipe in self._recommended)
 
 
 def _shown(gain: float) -> str:

@@ -12,11 +12,12 @@ from trimtab.controller._known_prices import remember
 from trimtab.controller._ladder import budget_rung, ladder
 from trimtab.controller._limits import budget_ratio
 from trimtab.controller._looks import Looks
+from trimtab.controller._prospect import Prospect
 from trimtab.controller._recording import Recorder
 from trimtab.controller._runner import POLL_S
-from trimtab.controller._sampler import NOTHING, Known, Told, planned, propose
+from trimtab.controller._sampler import Told, planned, propose
 from trimtab.controller._session import Session
-from trimtab.controller._space import RecipeSpace
+from trimtab.controller._stalled import StallWatch
 from trimtab.controller._steps import Steps
 from trimtab.controller._stopping import StopRule
 from trimtab.controller._stopwatch import Stopwatch
@@ -31,7 +32,7 @@ MOST_STARTED = 8
 """How many trials are started before results are looked at again, so that none waits for long."""
 
 MOST_HOPELESS = 50
-"""How many proposals are passed over in a row because a step of theirs is known to fail."""
+"""How many proposals are passed over in a row, as a step is known to fail or they cost too much."""
 
 CLEAN_EVERY_S = 1.0
 
@@ -49,12 +50,11 @@ class TrialLoop:
         self,
         session: Session,
         baseline: Baseline,
-        space: RecipeSpace,
-        known: Known = NOTHING,
+        prospect: Prospect,
         stopwatch: Stopwatch | None = None,
     ) -> None:
         assert session.limits is not None
-        self._session, self._space, self._known = session, space, known
+        self._session, self._prospect = session, prospect
         self._store, self._lease = session.store, session.lease
         self._limits, self._executor = session.limits, session.runner.executor
         self._stopwatch = stopwatch
@@ -69,15 +69,20 @@ class TrialLoop:
             remember(session, prices)
         self._steps = Steps(session.store, session.place, baseline, self._limits, prices)
         self._history = History(session.store, session.study.id, self._limits, expectation)
-        self._cleaned_s, self._ended_then = time.monotonic(), -1
-        to_try = planned(space, known)
+        self._cleaned_s = time.monotonic()
+        to_try = [
+            recipe
+            for recipe in planned(prospect.space, prospect.known)
+            if not prospect.is_too_dear(recipe)
+        ]
         self._looks = Looks(session, baseline, self._steps, self._history, self._limits, to_try)
         recorder = Recorder(
             session, self._steps, self._history, self._looks, stopwatch, self._clean_up_sometimes
         )
         self._underway = Underway(session, self._steps, recorder.finish, recorder.fail)
         recorder.underway = self._underway
-        self._rule = StopRule(session.spec.search.stop, self._limits.max_drop, to_try)
+        rule = StopRule(session.spec.search.stop, self._limits.max_drop, to_try)
+        self._stalled = StallWatch(rule, session.store, session.study.id, self._history)
 
     def run(self) -> None:
         """Runs until the end; on the way out nothing of ours is left on the executor."""
@@ -106,8 +111,8 @@ class TrialLoop:
             if not self._underway.n_busy:
                 self._underway.resume()
             self._turn(0.0 if has_more else POLL_S)
-        if self._rule.line is not None:
-            self._session.reporter.note(self._rule.line)
+        if self._stalled.line is not None:
+            self._session.reporter.note(self._stalled.line)
 
     def _turn(self, wait_s: float = POLL_S) -> None:
         self._session.tick()  # first, because an inline executor works inside `wait`
@@ -207,7 +212,7 @@ class TrialLoop:
             return None
         if waiting:
             return waiting[min(waiting)]
-        if self._rule.is_set and self._has_stalled():
+        if self._stalled.is_over():
             return None
         recipe = self._propose()
         if recipe is None:
@@ -218,12 +223,13 @@ class TrialLoop:
         return trial
 
     def _propose(self) -> Recipe | None:
-        """Proposes a recipe, and another where a step of it is known to fail."""
+        """Proposes a recipe, and another where it is hopeless."""
         history, seed = self._history.told(), self._session.spec.search.seed
+        space, known = self._prospect.space, self._prospect.known
         hopeless: list[Told] = []
         for _ in range(MOST_HOPELESS):
             so_far, number = [*history, *hopeless], len(history)
-            recipe = propose(self._space, so_far, seed=seed, number=number, known=self._known)
+            recipe = propose(space, so_far, seed=seed, number=number, known=known)
             if recipe is None:
                 return None
             if not self._is_hopeless(recipe):
@@ -232,19 +238,12 @@ class TrialLoop:
         return recipe
 
     def _is_hopeless(self, recipe: Recipe) -> bool:
+        """Tells whether a step is known to fail, or a recipe's least cost is over the budget."""
+        if self._prospect.is_too_dear(recipe):
+            return True
         costs = ladder(self._budget)
         whole, first = self._steps.links(recipe, costs), self._looks.links(recipe, costs)
         return self._underway.is_hopeless([*whole, *first])
-
-    def _has_stalled(self) -> bool:
-        """Asks the rule again only when a trial has ended since; it looks at all there is."""
-        if self._history.n_ended != self._ended_then:
-            self._ended_then = self._history.n_ended
-            every = self._store.trials(self._session.study.id)
-            # Few rows add nothing to the frontier; that says nothing of what all would add.
-            made = [trial for trial in every if not is_only_looked_at(trial)]
-            self._rule.is_over(made, self._session.points())
-        return self._rule.line is not None
 
     def _start_extensions(self, budget: float | None) -> None:
         """Gives the best recipes so far a rung that spends exactly a budget."""

@@ -3,7 +3,8 @@
 Legend:
     link   one step of a recipe on the model that the steps before it made
     rung   one cost at which a link is made; all links but the last of a recipe have one
-    broken a step that failed by itself for more than one trial, so that it would fail again
+    broken a step that failed by itself for more than one trial, so that it would fail again; see
+           :mod:`trimtab.controller._failures`
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from trimtab.controller._failures import FAILED, Failures
 from trimtab.controller._runner import MAX_ATTEMPTS, check_room
 from trimtab.controller._session import Session
 from trimtab.controller._steps import Link, Rungs, Steps, costs_in_words
@@ -24,12 +26,9 @@ from trimtab_workers.jobs import RungResult, StatisticsResult
 MOST_PREFIXES = 8
 """How many models that others may start from keep their weights, though on no frontier."""
 
-MOST_FAILURES = 2
-"""How many trials may fail at one step; those that need it later fail without trying it."""
-
-Finish = Callable[["Run", Sequence[RungResult]], None]
-Fail = Callable[["Run", Failure], None]
 Keys = frozenset[str]
+Finish = Callable[["Run", Sequence[RungResult]], None]
+Fail = Callable[["Run", Failure, Keys], None]
 NOTHING: Keys = frozenset()
 
 
@@ -55,8 +54,8 @@ class Underway:
     """Sends out the missing steps of trials, one at a time for each, and takes the results.
 
     ``own`` names what was made here. ``finish`` is called with a run whose last step is made and
-    the results that were still missing, ``fail`` with one that cannot go on. Either way the run is
-    off the list by then.
+    the results that were still missing, ``fail`` with one that cannot go on and the steps that this
+    tells against. Either way the run is off the list by then.
     """
 
     def __init__(self, session: Session, steps: Steps, finish: Finish, fail: Fail) -> None:
@@ -66,7 +65,7 @@ class Underway:
         self._by_ticket: dict[int, Run] = {}
         self._making: set[str] = set()
         self._sound: set[str] = set()
-        self._failures: dict[str, list[tuple[int, Failure]]] = {}
+        self._failures = Failures(self._store.events(session.study.id, kind=FAILED))
         self._prefixes: dict[str, None] = {}
         self._made_for: dict[int, set[str]] = {}
         self.own: set[str] = set()
@@ -89,7 +88,7 @@ class Underway:
         """Tells whether a step is known to fail, and so every recipe with it."""
         keys = {key for link in links for _, key in link.rungs}
         keys |= {key for link in links if (key := self._steps.statistics_key(link))}
-        return bool(self._broken(keys))
+        return self._failures.known(keys) is not None
 
     def resume(self) -> None:
         """Lets every run look again what it can do; there is no need to as long as any works."""
@@ -160,8 +159,8 @@ class Underway:
         if statistics is not None and self._has(statistics):
             statistics = None
         wanted = frozenset([statistics] if statistics else [key for _, key in rungs])
-        if failures := self._broken(wanted):
-            self._give_up(run, *failures[-1])
+        if known := self._failures.known(wanted):
+            self._give_up(run, *known)
             return
         run.awaits = wanted & self._making
         if run.awaits:
@@ -235,20 +234,17 @@ class Underway:
             run.restarts += 1
             self._go_on(run)
             return
-        if not lost and failure.reason not in ("crashed", "cancelled"):
-            for key in run.makes:
-                self._failures.setdefault(key, []).append((run.trial.number, failure))
-        self._end(run, lambda: self._fail(run, failure))
-
-    def _broken(self, keys: Collection[str]) -> list[tuple[int, Failure]]:
-        """Gives the failures of the first of some steps that is broken."""
-        found = (self._failures.get(key, []) for key in sorted(keys))
-        return next((failures for failures in found if len(failures) >= MOST_FAILURES), [])
+        steps = NOTHING if lost else run.makes
+        self._failures.note(steps, run.trial.number, run.attempt, failure)
+        self._end(run, lambda: self._fail(run, failure, steps))
 
     def _give_up(self, run: Run, number: int, failure: Failure) -> None:
         """Fails a run whose next step failed for another one, without trying it again."""
         message = f"a step that it shares with trial {number} failed: {failure.message}"
-        self._end(run, lambda: self._fail(run, replace(failure, message=message)))
+        # Whoever loses a worker may try again; where workers are always lost, there is no point.
+        reason = "error" if failure.reason == "crashed" else failure.reason
+        given_up = replace(failure, reason=reason, message=message)
+        self._end(run, lambda: self._fail(run, given_up, NOTHING))
 
     def _lost_its_parent(self, run: Run) -> bool:
         """Tells whether another study has taken away what a job was to start from; not for ever."""

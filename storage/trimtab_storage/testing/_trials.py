@@ -45,6 +45,13 @@ class TrialContract(ContractFixtures):
         assert [trial.number for trial in store.trials(lease.study_id)] == [0, 1, 2]
         assert [trial.number for trial in store.trials(lease.study_id, from_number=1)] == [1, 2]
 
+    def test_one_trial_is_given_as_it_is_now(self, store: Store, lease: Lease) -> None:
+        store.add_trial(lease, make_recipe(0), "a")
+        trial = store.add_trial(lease, make_recipe(1), "b")
+        store.start_trial(lease, trial.id)
+        assert store.trial(trial.id) == store.trials(lease.study_id)[1]
+        assert store.trial(trial.id + 1) is None
+
     def test_repeated_recipe_is_refused(self, store: Store, lease: Lease) -> None:
         """Within a study; the error names the trial that has it."""
         store.add_trial(lease, make_recipe(0), "x")

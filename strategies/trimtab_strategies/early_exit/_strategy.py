@@ -112,6 +112,7 @@ class EarlyExitStrategy(Strategy):
         ),
     )
     slot: ClassVar[Slot] = "layers"
+    bounding_choices: ClassVar[tuple[str, ...]] = ("positions",)
 
     def passes(self, choices: Mapping[str, Value]) -> float:
         """Once over the rows for what exits read; joint training goes forward and back as well."""
@@ -124,13 +125,21 @@ class EarlyExitStrategy(Strategy):
         and costs what it costs; of very short texts an exit may cost more than it saves.
         """
         dense = mean_flops(shape, histogram)
+        return CostRange(self.least_flops(shape, histogram, {}), dense)
+
+    def least_flops(
+        self, shape: EncoderShape, histogram: LengthHistogram, choices: Mapping[str, Value]
+    ) -> float:
+        """All layers up to the first that gets an exit: knobs choose among exits, and add none."""
+        dense = mean_flops(shape, histogram)
         if shape.n_layers < 2:
-            return CostRange(dense, dense)
+            return dense
+        n = exit_layers(str(choices.get("positions", "all")), shape.n_layers)[0] + 1
         head = FLOPS_PER_MAC * exit_macs(
             "linear", "first", shape.hidden_size, 1, CLASSES_IN_REACH, n_tokens=1
         )
-        first = EncoderShape(shape.hidden_size, shape.head_dim, shape.heads[:1], shape.filters[:1])
-        return CostRange(min(dense, mean_flops(first, histogram) + head), dense)
+        first = EncoderShape(shape.hidden_size, shape.head_dim, shape.heads[:n], shape.filters[:n])
+        return min(dense, mean_flops(first, histogram) + head)
 
     def apply(
         self,

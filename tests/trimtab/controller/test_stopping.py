@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from trimtab.controller._stopping import StopRule, gain_of_last
-from trimtab.progress import BEYOND_MAX_DROP, share_of
+from trimtab.controller._stopping import LastGain, StopRule
+from trimtab.progress import BEYOND_MAX_DROP, Pair, share_of
 from trimtab.spec._stopping import Share, Stop
 from trimtab_strategies.recipe import from_plain
 from trimtab_workers.executors import Failure
@@ -18,6 +19,17 @@ FLAT, STEP = [(0.02, 0.5)], [(0.01, 0.4)]
 
 
 # By arithmetic
+
+
+def gain_of_last(
+    trials: Sequence[Sequence[Pair]], patience: int, max_drop: float, start: Sequence[Pair] = ()
+) -> float | None:
+    gain = LastGain(patience, max_drop)
+    gain.measured(None, start)
+    for number, pairs in enumerate(trials):
+        gain.measured(number, pairs)
+        gain.ended(number, "2026-01-01", number)
+    return gain.ratio()
 
 
 @pytest.mark.parametrize("patience", [1, 2, 5])
@@ -80,15 +92,22 @@ def rows(*pairs: tuple[float, float] | None) -> tuple[list[Any], list[Any]]:
             state="complete" if pair else "failed",
             finished_at=f"2026-01-01T00:00:{number:02}+00:00",
             recipe=[{"strategy": "acc", "choices": {"number": number}}],
+            result=None,
         )
         for number, pair in enumerate(pairs)
     ]
     points = [
-        SimpleNamespace(trial_id=number, drop=pair[0], flops_ratio=pair[1])
+        SimpleNamespace(id=number + 1, trial_id=number, drop=pair[0], flops_ratio=pair[1])
         for number, pair in enumerate(pairs)
         if pair
     ]
     return trials, points
+
+
+def is_over(rule: StopRule, trials: list[Any], points: list[Any]) -> bool:
+    rule.note_trials(trials)
+    rule.note_points(points)
+    return rule.is_over()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +115,7 @@ def rows(*pairs: tuple[float, float] | None) -> tuple[list[Any], list[Any]]:
 )
 def test_the_rule_says_how_much_was_added(better_by: float, said: str) -> None:
     rule = StopRule(Stop(gain=Share(0.01), patience=2), 0.01, [])
-    assert rule.is_over(*rows((0.02, 0.5), None, (0.02 - better_by, 0.5)))
+    assert is_over(rule, *rows((0.02, 0.5), None, (0.02 - better_by, 0.5)))
     assert rule.line == (
         f"stopped: the last 2 trials added {said} to the hypervolume (search.stop.gain 1%)"
     )
@@ -105,20 +124,20 @@ def test_the_rule_says_how_much_was_added(better_by: float, said: str) -> None:
 def test_a_late_success_lets_the_search_go_on() -> None:
     """As when what was running yet when the search had stalled comes to a good end."""
     rule = StopRule(Stop(patience=2), 0.01, [])
-    assert rule.is_over(*rows((0.02, 0.5), None, None))
-    assert not rule.is_over(*rows((0.02, 0.5), None, None, (0.0, 0.4)))
+    assert is_over(rule, *rows((0.02, 0.5), None, None))
+    assert not is_over(rule, *rows((0.02, 0.5), None, None, (0.0, 0.4)))
     assert rule.line is None
 
 
 def test_what_is_recommended_and_not_tried_holds_the_rule_back() -> None:
     trials, points = rows((0.02, 0.5), None, None)
     recipes = [from_plain(trial.recipe) for trial in trials]
-    assert StopRule(Stop(patience=2), 0.01, recipes).is_over(trials, points)
-    assert not StopRule(Stop(patience=2), 0.01, recipes).is_over(trials[:-1], points)
+    assert is_over(StopRule(Stop(patience=2), 0.01, recipes), trials, points)
+    assert not is_over(StopRule(Stop(patience=2), 0.01, recipes), trials[:-1], points)
 
 
 def test_without_a_rule_nothing_is_over() -> None:
-    assert not StopRule(None, 0.01, []).is_over(*rows((0.02, 0.5), None, None))
+    assert not is_over(StopRule(None, 0.01, []), *rows((0.02, 0.5), None, None))
 
 
 # In a search

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from trimtab.controller import _underway
+from trimtab.controller._failures import MOST_FAILURES
 from trimtab_workers.executors import Failure
 from trimtab_workers.jobs import LadderJob, MeasureJob, StatisticsJob
 
@@ -101,7 +102,7 @@ def test_a_step_that_failed_twice_costs_no_more_trials(bench: Any, fake: Any, re
         lambda job, nth: failure if isinstance(job, LadderJob) and job.strategy == "acc" else None
     )
     bench.run(executor, bench.spec(**CHAINS | {"search__trials": 8}))
-    assert len(made_by(executor, "acc")) == _underway.MOST_FAILURES
+    assert len(made_by(executor, "acc")) == MOST_FAILURES
     assert sorted(bench.states()) == ["complete"] * 6 + ["failed"] * 2
     assert bench.problems() == []
 
@@ -116,7 +117,7 @@ def test_those_who_wait_for_a_step_that_is_broken_fail_with_its_reason(
     )
     bench.run(executor, bench.spec(**CHAINS))
     failed = [str(trial.reason) for trial in bench.trials() if trial.state == "failed"]
-    assert len(made_by(executor, "acc")) == _underway.MOST_FAILURES
+    assert len(made_by(executor, "acc")) == MOST_FAILURES
     assert len(failed) >= 2 and all("ValueError: no" in reason for reason in failed)
 
 

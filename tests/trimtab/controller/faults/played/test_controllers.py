@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
+from trimtab_workers.jobs import LadderJob, StatisticsJob
+
 pytestmark = pytest.mark.slow
 
 LEASE_S = 0.4
@@ -31,13 +33,28 @@ def wait_for_a_moment(stage: Any, rng: random.Random, seen: int) -> None:
     time.sleep(rng.random() * 0.03)
 
 
-def recipes_of_one_run(stage: Any, folder: Path, **spec: Any) -> list[Any]:
-    """The recipes of the same study, run once without any interruption."""
+def run_once(stage: Any, folder: Path, spec: dict[str, Any], **options: Any) -> list[Any]:
+    """The trials of the same study, run once without any interruption."""
     whole = type(stage)(type(stage.lab)(folder, stage.lab.files), stage.value_of)
     folder.mkdir()
     whole.write_spec(**spec)
-    assert whole.run(slots=1, pause_s=0) == 0, whole.lab.said()
-    return [trial.recipe for trial in whole.lab.trials()]
+    assert whole.run(slots=1, pause_s=0, **options) == 0, whole.lab.said()
+    trials: list[Any] = whole.lab.trials()
+    return trials
+
+
+def recipes_of_one_run(stage: Any, folder: Path, **spec: Any) -> list[Any]:
+    """The recipes of the same study, run once without any interruption."""
+    return [trial.recipe for trial in run_once(stage, folder, spec)]
+
+
+def fail_at_some(job: Any, number: int) -> None:
+    """Statistics of many rows never come about; heads that count for much kill their workers."""
+    choices = dict(job.choices)
+    if isinstance(job, StatisticsJob) and choices["calibration"] == 2048:
+        raise ValueError("too many rows")
+    if isinstance(job, LadderJob) and choices["head_weight"] > 4:
+        os._exit(3)
 
 
 def test_killed_controllers_repeat_nothing_and_go_on_as_if_uninterrupted(
@@ -61,6 +78,28 @@ def test_killed_controllers_repeat_nothing_and_go_on_as_if_uninterrupted(
     assert starts(stage.lab.log()) <= 4 * kills, "a kill costs one trial a repetition, at most"
     expected = recipes_of_one_run(stage, tmp_path / "whole", **spec)
     assert [trial.recipe for trial in stage.lab.trials()] == expected
+
+
+def test_controllers_avoid_what_failed_for_those_that_were_killed(
+    stage: Any, rng: random.Random, size: Callable[..., int], tmp_path: Path
+) -> None:
+    """Two trials fail at a step, with a kill between them or after, and later ones pass it over."""
+    kills, lab = size(10, 100), stage.lab
+    spec = {"search__trials": 3 * kills}
+    stage.write_spec(**spec)
+    for _ in range(kills):
+        seen = len(lab.log())
+        process = stage.start(slots=1, fate=fail_at_some)
+        wait_for_a_moment(stage, rng, seen)
+        process.kill()
+        process.join()
+    assert stage.run(slots=1, pause_s=0, fate=fail_at_some) == 0, lab.said()
+    expected = run_once(stage, tmp_path / "whole", spec, fate=fail_at_some)
+    states = [trial.state for trial in expected]
+    assert 2 <= states.count("failed") < states.count("complete")
+    assert [trial.recipe for trial in lab.trials()] == [trial.recipe for trial in expected]
+    assert [trial.state for trial in lab.trials()] == states
+    assert lab.problems() == []
 
 
 def test_paused_controllers_write_nothing_when_they_wake_up(

@@ -1,0 +1,56 @@
+"""Which steps are known to fail: of this run and, by the events that it leaves, of earlier ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from trimtab.controller._runner import MAX_ATTEMPTS
+from trimtab_storage import EventRow
+from trimtab_workers.executors import Failure
+
+FAILED = "trial-failed"
+"""The kind of the events that tell of failures."""
+
+MOST_FAILURES = 2
+"""How many trials may fail at one step; those that need it later fail without trying it."""
+
+CHANCE = ("crashed", "cancelled")
+
+
+class Failures:
+    """The steps at which trials failed, each named by the keys of what it was to make.
+
+    A dead worker may be chance: it counts once the step took all attempts of a trial. However often
+    a trial failed at a step, it is one trial, so that it does not matter whether a run was killed
+    after it had written of a failure and before it had acted on it.
+    """
+
+    def __init__(self, events: Iterable[EventRow] = ()) -> None:
+        self._crashes: dict[tuple[str, int], set[int]] = {}
+        self._failed: dict[str, dict[int, Failure]] = {}
+        for event in events:
+            # Earlier versions wrote no steps, and forgot them at the end of a run.
+            if steps := event.data.get("steps"):
+                reason, _, message = event.data["reason"].partition(": ")
+                failure = Failure(reason, message, event.data["detail"])
+                self.note(steps, event.data["trial"], event.data["attempt"], failure)
+
+    def note(self, steps: Iterable[str], trial: int, attempt: int, failure: Failure) -> None:
+        """Takes down that an attempt of a trial, which is told by its number, failed at steps."""
+        for step in steps:
+            if failure.reason not in CHANCE or self._used_up(step, trial, attempt, failure):
+                self._failed.setdefault(step, {})[trial] = failure
+
+    def known(self, steps: Collection[str]) -> tuple[int, Failure] | None:
+        """Gives the last failure of the first of some steps that is broken, and its trial."""
+        found = (self._failed.get(step, {}) for step in sorted(steps))
+        broken = next((failed for failed in found if len(failed) >= MOST_FAILURES), None)
+        return None if broken is None else list(broken.items())[-1]
+
+    def _used_up(self, step: str, trial: int, attempt: int, failure: Failure) -> bool:
+        """Tells whether by now all attempts of a trial have crashed at a step."""
+        if failure.reason != "crashed":
+            return False
+        attempts = self._crashes.setdefault((step, trial), set())
+        attempts.add(attempt)
+        return len(attempts) >= MAX_ATTEMPTS
