@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from trimtab.controller._runner import MAX_ATTEMPTS, check_room
+from trimtab.controller._runner import MAX_ATTEMPTS, lack_of_room
 from trimtab.controller._session import Session
 from trimtab.controller._steps import Link, Rungs, Steps, costs_in_words
 from trimtab.forge import is_on_disk
@@ -37,7 +37,8 @@ NOTHING: Keys = frozenset()
 class Run:
     """A trial under way; ``is_extension`` adds to one that is complete already.
 
-    ``awaits`` names what other trials are making, and ``makes`` what this one is.
+    ``awaits`` names what other trials are making, and ``makes`` what this one is. ``parked_s`` is
+    when it was left to wait for room on the disk.
     """
 
     trial: TrialRow
@@ -49,6 +50,7 @@ class Run:
     makes: Keys = NOTHING
     link: Link | None = None
     started_s: float = field(default_factory=time.monotonic)
+    parked_s: float | None = None
 
 
 class Underway:
@@ -94,6 +96,16 @@ class Underway:
     def resume(self) -> None:
         """Lets every run look again what it can do; there is no need to as long as any works."""
         self._wake({key for run in self.runs for key in run.awaits})
+
+    def unpark(self) -> None:
+        """Lets runs go on that waited for room, if there is some now."""
+        parked = [run for run in self.runs if run.parked_s is not None]
+        if parked and self._session.room.look():
+            for run in parked:
+                assert run.parked_s is not None
+                run.started_s += time.monotonic() - run.parked_s
+                run.parked_s = None
+                self._advance(run)
 
     def dropped(self, keys: Iterable[str]) -> None:
         """Notes that weights were taken off the disk."""
@@ -166,6 +178,9 @@ class Underway:
         run.awaits = wanted & self._making
         if run.awaits:
             return
+        if self._session.room.is_short:
+            run.parked_s = time.monotonic()
+            return
         run.makes, run.link = wanted, link
         self._making |= wanted
         if statistics is not None:
@@ -229,7 +244,10 @@ class Underway:
     def _failed(self, run: Run, failure: Failure) -> None:
         # Whoever wants to stop may have hit the job; that is not the trial's fault.
         self._session.tick()
-        check_room(failure)
+        if lack := lack_of_room(failure):
+            self._session.room.lack(lack)
+            self._go_on(run)
+            return
         lost = self._lost_its_parent(run)
         if lost and run.restarts + 1 < MAX_ATTEMPTS:
             run.restarts += 1

@@ -14,7 +14,6 @@ from trimtab.controller._ladder import ladder
 from trimtab.controller._runner import MAX_ATTEMPTS
 from trimtab.controller._session import Session
 from trimtab.errors import InterruptedStudyError, NothingFinishedError
-from trimtab_storage import DiskFullError
 from trimtab_strategies import registry
 from trimtab_workers.executors import Failure
 from trimtab_workers.jobs import BaselineJob, LadderJob, StatisticsJob
@@ -169,23 +168,6 @@ def test_other_failures_end_a_trial_at_once(bench: Any, fake: Any, reason: Any) 
     assert failed.reason == f"{reason}: it is bad" and failed.seconds is not None
     assert [trial.state for trial in others] == ["complete"] * 3
     assert any(f"failed: {reason}: it is bad" in note for note in bench.reporter.notes)
-
-
-@pytest.mark.parametrize("kind", [LadderJob, StatisticsJob])
-def test_a_full_disk_ends_the_run_and_costs_no_trial(bench: Any, fake: Any, kind: type) -> None:
-    full = Failure("disk_full", "OSError: [Errno 28] No space left on device")
-    sent: list[Any] = []
-
-    def script(job: Any, nth: int) -> Any:
-        sent.extend([job] if isinstance(job, kind) else [])
-        return full if isinstance(job, kind) and len(sent) == 2 else None
-
-    with pytest.raises(DiskFullError, match="the same command goes on"):
-        bench.run(fake(script))
-    assert bench.study().state == "interrupted" and "failed" not in bench.states()
-    bench.run(fake())
-    assert bench.states() == ["complete"] * 4 and bench.problems() == []
-    assert [trial.attempts for trial in bench.trials()] == [1] * 4
 
 
 def test_impossible_measurement_fails_its_trial_alone(bench: Any, fake: Any, value_of: Any) -> None:
