@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import multiprocessing
 import random
 import signal
@@ -40,6 +41,8 @@ class FullDisk:
         event.listen(Engine, "do_execute", self._execute)
         patch.setattr("trimtab_storage.artifacts.sync_tree", self._sync)
         patch.setattr("trimtab.controller._room.LOOK_EVERY_S", LOOK_EVERY_S)
+        # The tests' own handlers are inherited, and keep warnings from going to stderr.
+        logging.getLogger("trimtab").addHandler(logging.StreamHandler())
 
     def _is_full(self) -> bool:
         with self.count.get_lock():
@@ -102,7 +105,7 @@ def test_paused_run_rests_and_ends_when_it_is_told_to(
     lab, disk = stage.lab, FullDisk(rng.randrange(30, 60), 3600)
     stage.write_spec(search__trials=TRIALS)
     process = stage.start(prepare=disk.fill)
-    lab.wait_for(lambda lines: "paused" in lab.said() or not process.is_alive())
+    lab.wait_for(lambda lines: bool(lines) and "paused" in lab.said())
     time.sleep(0.5)
     used = psutil.Process(process.pid).cpu_times()
     time.sleep(1.0)
