@@ -1,4 +1,4 @@
-"""Single jobs, run to their end: a crashed worker is tried again, anything else is said."""
+"""Single jobs, run to their end: what lost its worker is tried again, anything else is said."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class JobRunner:
                 self._await_room(lack)
                 continue
             attempts += 1
-            if failure.reason != "crashed" or attempts == MAX_ATTEMPTS:
+            if not failure.is_worth_another_try or attempts == MAX_ATTEMPTS:
                 break
         if failure.reason == "input":
             raise InputError(failure.message)

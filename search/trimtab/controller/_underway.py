@@ -253,7 +253,7 @@ class Underway:
             run.restarts += 1
             self._go_on(run)
             return
-        if not lost and failure.reason not in ("crashed", "cancelled"):
+        if not (lost or failure.is_worth_another_try or failure.reason == "cancelled"):
             for key in run.makes:
                 self._failures.setdefault(key, []).append((run.trial.number, failure))
         self._end(run, lambda: self._fail(run, failure))

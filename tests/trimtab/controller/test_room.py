@@ -224,4 +224,7 @@ def test_the_time_ends_a_pause_too(
         return
     result = bench.run(executor, spec)
     assert result.choice.point.trial_id is not None and bench.emitted
-    assert bench.states() == ["complete", "complete", "waiting"] and bench.study().state == "interrupted"
+    assert (
+        bench.states() == ["complete", "complete", "waiting"]
+        and bench.study().state == "interrupted"
+    )

@@ -46,6 +46,7 @@ class Seat:
     process: psutil.Process | None = None  # None when it is on another machine
     entry: Entry | None = None
     result: Any = None
+    began_s: float = 0.0
     deadline: float | None = None
 
     @classmethod
@@ -55,6 +56,11 @@ class Seat:
         """Asks Ray for one more worker; it comes up by and by."""
         actor = _ACTOR.options(**options).remote(device, threads, marks)
         return cls(actor, actor.watch.remote(-1))
+
+    def is_beside(self, other: Seat) -> bool:
+        """Tells whether another worker is one of the same machine."""
+        here, there = self.news, other.news
+        return other is not self and bool(here and there and here.node_id == there.node_id)
 
     @property
     def is_free(self) -> bool:
@@ -75,7 +81,7 @@ class Seat:
             Exception: The job cannot be pickled; the worker is still free.
         """
         self.result = self.actor.run.remote(entry.ticket, entry.job)
-        self.entry = entry
+        self.entry, self.began_s = entry, time.monotonic()
         self.deadline = None if entry.timeout_s is None else time.monotonic() + entry.timeout_s
 
     def finish(self) -> None:
@@ -102,13 +108,16 @@ class Seat:
             with contextlib.suppress(Exception):  # it was dead already
                 ray.kill(self.actor, no_restart=True)
 
-    def obituary(self, error: BaseException) -> Failure:
-        """Says why the worker died with its job, from the exception that Ray raised."""
+    def obituary(self, error: BaseException, *, was_alone: bool) -> Failure:
+        """Says why the worker died with its job, from the exception that Ray raised.
+
+        Ray's memory monitor chooses whom it kills by rules of its own, not by what each uses: only
+        of one that was alone, with no other of ours at work beside it, is it certain.
+        """
         detail = f"{plain(str(error))}\n{self.log_tail()}".strip()
         if isinstance(error, ray.exceptions.OutOfMemoryError):
-            return Failure(
-                "oom_host", f"the machine ran out of memory: {one_line(str(error))}", detail
-            )
+            message = f"the machine ran out of memory: {one_line(str(error))}"
+            return Failure("oom_host", message, detail, is_in_doubt=not was_alone)
         pid = "" if self.news is None else f" (process {self.news.pid}{self._elsewhere})"
         lost = ", the loss of its node" if self._elsewhere else ""
         message = (
