@@ -133,6 +133,30 @@ def test_crashed_trial_is_tried_three_times(bench: Any, fake: Any) -> None:
     assert executor.count(LadderJob) == 12
 
 
+def test_who_is_killed_beside_those_that_eat_the_memory_comes_through(
+    bench: Any, fake: Any
+) -> None:
+    """Five are too large and take others with them, and it is not always known who it was."""
+    own = Failure("oom_host", "the machine ran out of memory")
+    doubtful = replace(own, is_in_doubt=True)
+    hogs: dict[Any, Failure] = {}
+
+    def script(job: Any, nth: int) -> Any:
+        if not isinstance(job, LadderJob):
+            return doubtful if isinstance(job, StatisticsJob) and nth == 0 else None
+        if len(hogs) < 5 or job in hogs:
+            return hogs.setdefault(job, doubtful if len(hogs) % 2 else own)
+        return doubtful if nth == 0 else None
+
+    bench.run(fake(script, slots=3), bench.spec(search__trials=15))
+    failed = [trial for trial in bench.trials() if trial.state == "failed"]
+    assert len(failed) == 5 and bench.states().count("complete") == 10
+    assert all(trial.reason.startswith("oom_host: ") for trial in failed)
+    assert max(trial.attempts for trial in bench.trials()) <= MAX_ATTEMPTS
+    assert any("memory ran out with others at work; it is" in x for x in bench.reporter.notes)
+    assert bench.study().state == "finished" and bench.problems() == []
+
+
 def test_trial_that_always_crashes_fails_after_three_attempts(bench: Any, fake: Any) -> None:
     executor = fake(
         lambda job, nth: CRASH if isinstance(job, LadderJob) and calibration(job) == 2048 else None
