@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import json
 import os
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 import time

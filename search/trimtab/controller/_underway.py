@@ -37,8 +37,7 @@ NOTHING: Keys = frozenset()
 class Run:
     """A trial under way; ``is_extension`` adds to one that is complete already.
 
-    ``awaits`` names what other trials are making, and ``makes`` what this one is. ``parked_s`` is
-    when it was left to wait for room on the disk.
+    ``awaits`` names what other trials are making, and ``makes`` what this one is.
     """
 
     trial: TrialRow
@@ -50,7 +49,6 @@ class Run:
     makes: Keys = NOTHING
     link: Link | None = None
     started_s: float = field(default_factory=time.monotonic)
-    parked_s: float | None = None
 
 
 class Underway:
@@ -66,6 +64,7 @@ class Underway:
         self._session, self._steps, self._store = session, steps, session.store
         self._finish, self._fail = finish, fail
         self._by_ticket: dict[int, Run] = {}
+        self._parked: list[tuple[Run, float]] = []
         self._making: set[str] = set()
         self._sound: set[str] = set()
         self._failures: dict[str, list[tuple[int, Failure]]] = {}
@@ -99,12 +98,10 @@ class Underway:
 
     def unpark(self) -> None:
         """Lets runs go on that waited for room, if there is some now."""
-        parked = [run for run in self.runs if run.parked_s is not None]
-        if parked and self._session.room.look():
-            for run in parked:
-                assert run.parked_s is not None
-                run.started_s += time.monotonic() - run.parked_s
-                run.parked_s = None
+        if self._parked and self._session.room.look():
+            parked, self._parked = self._parked, []
+            for run, since_s in parked:
+                run.started_s += time.monotonic() - since_s
                 self._advance(run)
 
     def dropped(self, keys: Iterable[str]) -> None:
@@ -179,7 +176,7 @@ class Underway:
         if run.awaits:
             return
         if self._session.room.is_short:
-            run.parked_s = time.monotonic()
+            self._parked.append((run, time.monotonic()))
             return
         run.makes, run.link = wanted, link
         self._making |= wanted
