@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trimtab._latency_words import shown_latency
+from trimtab._owners import seen_from_here
 from trimtab._wording import DEFAULT_DB as DEFAULT_DB
 from trimtab.errors import InputError, NothingFinishedError
 from trimtab.progress import hypervolume_of
@@ -317,26 +317,19 @@ def _state(row: StudyRow) -> str:
     return "running" if is_held and not _is_gone(row.lease_owner or "") else "interrupted"
 
 
-def owner_process(owner: str) -> tuple[str, int] | None:
-    """Reads the host and the process number of a controller; None where it names neither."""
-    host, _, rest = owner.rpartition("/")
-    number = rest.partition("@")[0]
-    return (host, int(number)) if host and number.isdecimal() else None
-
-
 def _is_gone(owner: str) -> bool:
-    """Tells whether a controller of this host certainly runs no more.
+    """Tells whether a controller whose process would be seen from here certainly runs no more.
 
     Where its number has been given to another process, that shows when the lease runs out.
     """
-    known = owner_process(owner)
-    if known is None or known[0] != socket.gethostname():
+    number = seen_from_here(owner)
+    if number is None:
         return False
     # For those who only look the controller's own check would take too long to import.
     import psutil
 
     try:
-        return bool(psutil.Process(known[1]).status() == psutil.STATUS_ZOMBIE)
+        return bool(psutil.Process(number).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
     except psutil.AccessDenied:

@@ -38,6 +38,7 @@ from trimtab_storage.errors import (
 
 OWNER_FILE = "owner.json"
 _TMP = "tmp"
+_PROBE_BYTES = 64 * 1024
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _KEY = re.compile(r"[0-9a-f]{4,128}")
 _OWNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]*")
@@ -141,6 +142,22 @@ class ArtifactFiles:
             self._discard(target)
         sync_folder(target.parent)
         return facts
+
+    def free_bytes(self) -> float:
+        """Gives how much may still be saved; nothing where not even a small file can be.
+
+        Tried, and not only asked, since a quota may be used up where the disk is not.
+
+        Raises:
+            PlaceError: The folder of all artifacts cannot be used.
+        """
+        try:
+            with self.scratch() as folder, place_errors(self.root):
+                (folder / "probe").write_bytes(bytes(_PROBE_BYTES))
+                sync_tree(folder)
+                return shutil.disk_usage(folder).free
+        except DiskFullError:
+            return 0.0
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -61,6 +61,9 @@ class Artifacts(Protocol):
     def sweep(self, known: Callable[[str], bool]) -> int:
         """Removes what this owner left behind when it was killed; gives how much."""
 
+    def free_bytes(self) -> float:
+        """Gives how much may still be saved; infinite where nobody can tell."""
+
 
 def is_url(path: str) -> bool:
     """Tells whether an artifact's path is a URL, and not one below the folder of all."""

@@ -10,6 +10,7 @@ touch each other; the manifest that was first stays.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
@@ -132,6 +133,10 @@ class RemoteFiles:
                 objects.remove_folder(f"{relative_path(key)}/{upload}")
                 left += 1
         return left
+
+    def free_bytes(self) -> float:
+        """Gives no limit: a place elsewhere does not tell, and each machine has its own cache."""
+        return math.inf
 
     def _abort_unfinished(self, objects: Objects) -> None:
         for upload_id, name in objects.unfinished().items():

@@ -67,6 +67,10 @@ def test_hash_is_the_same_wherever_it_lies(files: Artifacts, tmp_path: Path) -> 
     assert here.save(KEY, writing(a="1")).sha256 == files.save(OTHER, writing(a="1")).sha256
 
 
+def test_there_is_room_as_far_as_anybody_can_tell(files: Artifacts) -> None:
+    assert files.free_bytes() > 0
+
+
 def test_missing_artifact_is_not_there(files: Artifacts) -> None:
     assert not files.exists(KEY)
     assert not files.verify(KEY, "00" * 32)

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -138,6 +139,20 @@ def test_full_disk_is_told_and_leaves_nothing(files: ArtifactFiles) -> None:
     with pytest.raises(DiskFullError, match="the disk is full"):
         files.save(KEY, write)
     assert not files.exists(KEY)
+    assert in_tmp(files) == []
+
+
+def test_room_is_what_the_disk_has_left_and_none_where_a_small_file_has_none(
+    files: ArtifactFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 0 < files.free_bytes() <= shutil.disk_usage(files.root).total
+    assert in_tmp(files) == []
+
+    def refuse(folder: Path) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr("trimtab_storage.artifacts.sync_tree", refuse)
+    assert files.free_bytes() == 0
     assert in_tmp(files) == []
 
 

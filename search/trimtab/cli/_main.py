@@ -91,7 +91,7 @@ def _text_of(error: Exception) -> str:
 
 def _with_process(error: Exception) -> str | None:
     """Names the process that holds a study as people do; None where an error is not about one."""
-    from trimtab.study import owner_process
+    from trimtab._owners import owner_process
     from trimtab_storage import LeaseHeldError
 
     known = owner_process(error.owner) if isinstance(error, LeaseHeldError) else None

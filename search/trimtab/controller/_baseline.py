@@ -49,6 +49,7 @@ def establish_baseline(session: Session) -> Baseline:
     survey: Survey = session.runner.run(SurveyJob(session.place), "reading data and model")
     _check_unchanged(session, survey)
     _say_what_was_found(session, survey)
+    session.room.expect(survey.model_bytes)
     task = session.place.task
     key = baseline_key(survey, task, finetune_of(session.spec))
     measurement = _make_or_find(session, survey, key)

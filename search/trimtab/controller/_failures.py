@@ -14,13 +14,12 @@ FAILED = "trial-failed"
 MOST_FAILURES = 2
 """How many trials may fail at one step; those that need it later fail without trying it."""
 
-CHANCE = ("crashed", "cancelled")
-
 
 class Failures:
     """The steps at which trials failed, each named by the keys of what it was to make.
 
-    A dead worker may be chance: it counts once the step took all attempts of a trial. However often
+    A dead worker may be chance, and so may a lack of memory beside others: they count once a step
+    took all attempts of a trial. However often
     a trial failed at a step, it is one trial, so that it does not matter whether a run was killed
     after it had written of a failure and before it had acted on it.
     """
@@ -32,13 +31,15 @@ class Failures:
             # Earlier versions wrote no steps, and forgot them at the end of a run.
             if steps := event.data.get("steps"):
                 reason, _, message = event.data["reason"].partition(": ")
-                failure = Failure(reason, message, event.data["detail"])
+                in_doubt = event.data.get("in_doubt", False)
+                failure = Failure(reason, message, event.data["detail"], in_doubt)
                 self.note(steps, event.data["trial"], event.data["attempt"], failure)
 
     def note(self, steps: Iterable[str], trial: int, attempt: int, failure: Failure) -> None:
         """Takes down that an attempt of a trial, which is told by its number, failed at steps."""
+        is_chance = failure.is_worth_another_try or failure.reason == "cancelled"
         for step in steps:
-            if failure.reason not in CHANCE or self._used_up(step, trial, attempt, failure):
+            if not is_chance or self._used_up(step, trial, attempt, failure):
                 self._failed.setdefault(step, {})[trial] = failure
 
     def known(self, steps: Collection[str]) -> tuple[int, Failure] | None:
@@ -48,8 +49,8 @@ class Failures:
         return None if broken is None else list(broken.items())[-1]
 
     def _used_up(self, step: str, trial: int, attempt: int, failure: Failure) -> bool:
-        """Tells whether by now all attempts of a trial have crashed at a step."""
-        if failure.reason != "crashed":
+        """Tells whether by now all attempts of a trial have met with such a chance at a step."""
+        if not failure.is_worth_another_try:
             return False
         attempts = self._crashes.setdefault((step, trial), set())
         attempts.add(attempt)

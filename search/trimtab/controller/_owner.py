@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
 
 import psutil
 
+from trimtab._owners import is_named, owner_name, seen_from_here
 from trimtab_storage import LeaseLostError, StorageError
 
 LEASE_TTL_S = 60.0
@@ -16,28 +16,31 @@ RENEWALS_PER_TTL = 4
 
 def this_owner() -> str:
     """Names this process so that it cannot be mistaken for a later one with the same number."""
-    return _owner(psutil.Process())
+    process = psutil.Process()
+    return owner_name(process.pid, _started_s(process))
 
 
 def is_dead(owner: str) -> bool:
-    """Tells whether the owner certainly runs no more; of another host nothing is certain."""
-    host, _, rest = owner.rpartition("/")
-    pid = rest.partition("@")[0]
-    if host != socket.gethostname() or not pid.isdigit():
+    """Tells whether the owner certainly runs no more.
+
+    Nothing is certain of another machine, nor of another container, whose processes are not seen.
+    """
+    number = seen_from_here(owner)
+    if number is None:
         return False
     try:
-        process = psutil.Process(int(pid))
-        return process.status() == psutil.STATUS_ZOMBIE or _owner(process) != owner
+        process = psutil.Process(number)
+        is_over = process.status() == psutil.STATUS_ZOMBIE
+        return is_over or not is_named(owner, number, _started_s(process))
     except psutil.NoSuchProcess:
         return True
     except psutil.AccessDenied:
         return False
 
 
-def _owner(process: psutil.Process) -> str:
+def _started_s(process: psutil.Process) -> float:
     # Counted from the boot: the time of day at which it started moves when the clock is set.
-    started = process.create_time() - psutil.boot_time()
-    return f"{socket.gethostname()}/{process.pid}@{started:.2f}"
+    return float(process.create_time() - psutil.boot_time())
 
 
 class LeaseKeeper:

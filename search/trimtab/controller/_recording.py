@@ -97,19 +97,22 @@ class Recorder:
         """
         number, reason = run.trial.number, f"{failure.reason}: {failure.message}"
         event = {"trial": number, "attempt": run.attempt, "reason": reason}
-        detail = {**event, "steps": sorted(steps), "detail": failure.detail}
+        doubt = {"in_doubt": True} if failure.is_in_doubt else {}
+        detail = {**event, **doubt, "steps": sorted(steps), "detail": failure.detail}
         self._store.log_event(self._session.study.id, FAILED, detail)
-        if run.is_extension and failure.reason == "crashed" and run.restarts + 1 < MAX_ATTEMPTS:
+        may_again = failure.is_worth_another_try
+        if run.is_extension and may_again and run.restarts + 1 < MAX_ATTEMPTS:
             again = Run(run.trial, run.attempt + 1, run.links, True, run.restarts + 1)
             self.underway.start(again)
         elif is_only_looked_at(run.trial):
             self._give_up(run, reason)
         elif run.is_extension:
             self._session.reporter.note(f"trial {number} could not be extended ({reason})")
-        elif failure.reason == "crashed" and run.attempt < MAX_ATTEMPTS:
+        elif may_again and run.attempt < MAX_ATTEMPTS:
             self._store.requeue_trial(self._lease, run.trial.id, run.attempt, reason)
             self._history.note(run.trial, TrialState.WAITING)
-            self._session.reporter.note(f"trial {number} lost its worker; it is tried again")
+            why = ", as memory ran out with others at work" if failure.is_in_doubt else ""
+            self._session.reporter.note(f"trial {number} lost its worker{why}; it is tried again")
         else:
             seconds = time.monotonic() - run.started_s
             self._store.fail_trial(self._lease, run.trial.id, run.attempt, reason, seconds)

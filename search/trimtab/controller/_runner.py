@@ -1,4 +1,4 @@
-"""Single jobs, run to their end: a crashed worker is tried again, anything else is said."""
+"""Single jobs, run to their end: what lost its worker is tried again, anything else is said."""
 
 from __future__ import annotations
 
@@ -15,27 +15,33 @@ MAX_ATTEMPTS = 3
 POLL_S = 0.5
 
 
-def check_room(failure: Failure) -> None:
-    """Ends the run where a job's files had no room or no place: the next one's would have none.
+def lack_of_room(failure: Failure) -> DiskFullError | None:
+    """Gives what is to be said where a job's files had no room; no job is to blame for that.
 
     Raises:
-        DiskFullError: there is no room; no trial is to blame, and the same command goes on.
-        ArtifactError: the place could not be read or written; likewise.
+        ArtifactError: their place could not be read or written, so the next one's could not either.
     """
     if failure.reason == "storage":
         said = failure.message.partition(": ")[2] or failure.message
         raise ArtifactError(f"{said}; the same command goes on")
-    if failure.reason == "disk_full":
-        said = failure.message.removeprefix("DiskFullError: ")
-        full = said if "the disk is full" in said else f"the disk is full ({said}): make room"
-        raise DiskFullError(f"{full}; the same command goes on")
+    if failure.reason != "disk_full":
+        return None
+    said = failure.message.removeprefix("DiskFullError: ")
+    return DiskFullError(
+        said if "the disk is full" in said else f"the disk is full ({said}): make room"
+    )
+
+
+def _give_up(error: DiskFullError) -> None:
+    raise DiskFullError(f"{error}; the same command goes on")
 
 
 class JobRunner:
     """Keeps the labels of what runs on an executor, and waits for single jobs.
 
     ``tick`` is called at least twice a second while a job is awaited; what it raises ends the
-    wait. ``held_up`` is told the seconds that an awaited job waited for other runs.
+    wait. ``held_up`` is told the seconds that an awaited job waited for other runs. ``await_room``
+    returns when there may be room for a job that had none; by default it raises.
     """
 
     def __init__(
@@ -43,9 +49,10 @@ class JobRunner:
         executor: Executor,
         tick: Callable[[], None],
         held_up: Callable[[float], None] = lambda seconds: None,
+        await_room: Callable[[DiskFullError], None] = _give_up,
     ) -> None:
         self.executor = executor
-        self._tick, self._held_up = tick, held_up
+        self._tick, self._held_up, self._await_room = tick, held_up, await_room
         self._labels: dict[int, str] = {}
         self._begun: dict[int, tuple[str, int, float]] = {}
 
@@ -88,17 +95,19 @@ class JobRunner:
             InputError: with the job's own words, if the user's data or model is to blame.
             JobError: if it failed otherwise, or its worker crashed again and again.
         """
-        failure: Failure | None = None
-        for _ in range(MAX_ATTEMPTS):
+        attempts = 0
+        while True:
             value, failure = self._run_once(job, label)
             if failure is None:
                 return value
             # Whoever wants to stop may have hit the job; then that is what is said.
             self._tick()
-            check_room(failure)
-            if failure.reason != "crashed":
+            if lack := lack_of_room(failure):
+                self._await_room(lack)
+                continue
+            attempts += 1
+            if not failure.is_worth_another_try or attempts == MAX_ATTEMPTS:
                 break
-        assert failure is not None
         if failure.reason == "input":
             raise InputError(failure.message)
         raise JobError(f"{label} failed ({failure.reason}): {failure.message}\n{failure.detail}")

@@ -20,6 +20,7 @@ from trimtab.controller._owner import (
 )
 from trimtab.controller._pace import Pace
 from trimtab.controller._report import Reporter, Status
+from trimtab.controller._room import Room, patient
 from trimtab.controller._runner import JobRunner
 from trimtab.controller._spending import Spending
 from trimtab.errors import InterruptedStudyError, StudyChangedError
@@ -29,6 +30,7 @@ from trimtab.selection import Limits
 from trimtab.spec import Spec, changed_fields
 from trimtab_storage import (
     Artifacts,
+    DiskFullError,
     Lease,
     LeaseHeldError,
     LeaseLostError,
@@ -52,7 +54,7 @@ class Session:
     """Everything that the parts of the controller share while they hold a study.
 
     ``tick`` is called about twice a second by whatever waits; it raises when the lease is lost or
-    the user wants to stop.
+    the user wants to stop. Calls of the ``store`` wait while the disk is full.
     """
 
     spec: Spec
@@ -71,9 +73,11 @@ class Session:
     hypervolume: float | None = None
     reused: int = 0
     runner: JobRunner = field(init=False)
+    room: Room = field(init=False)
     _started_s: float = field(default_factory=time.monotonic)
     _saved_s: float = field(default_factory=time.monotonic)
     _used_before_s: float = field(init=False)
+    _plain_store: Store = field(init=False)
     _best: PointRow | None = None
     _front: list[Pair] = field(default_factory=list)
     _seen_id: int = 0
@@ -83,10 +87,12 @@ class Session:
     def __post_init__(self) -> None:
         # Not read from the row later, which holds the time of this run too as soon as it is saved.
         self._used_before_s = self.study.elapsed_s
+        self.room = Room(self.files, self._check, lambda: self.remaining_s)
+        self._plain_store, self.store = self.store, patient(self.store, self.room)
 
     def use(self, executor: Executor) -> None:
         """Takes an executor to run jobs on."""
-        self.runner = JobRunner(executor, self.tick, self._note_held_up)
+        self.runner = JobRunner(executor, self.tick, self._note_held_up, self.room.wait)
 
     @cached_property
     def spending(self) -> Spending:
@@ -105,15 +111,18 @@ class Session:
 
     def tick(self) -> None:
         """Shows the status, saves the time used, and looks whether to go on."""
+        self._check()
+        if time.monotonic() - self._saved_s > SAVE_EVERY_S:
+            with suppress(DiskFullError):  # whoever has results to write waits for room, not this
+                self.save()
+
+    def _check(self) -> None:
         if self.keeper.error is not None:
             raise self.keeper.error
         if self.stop():
             raise _stopped(self.spec.name)
-        now = time.monotonic()
-        if now - self._saved_s > SAVE_EVERY_S:
-            self.save()
         # Not each time: with many workers there is something to do hundreds of times a second.
-        if now - self._shown_s > SHOW_EVERY_S:
+        if time.monotonic() - self._shown_s > SHOW_EVERY_S:
             self.show()
 
     def _note_held_up(self, seconds: float) -> None:
@@ -128,7 +137,7 @@ class Session:
     def save(self) -> None:
         """Writes the time used."""
         self._saved_s = time.monotonic()
-        self.store.update_study(self.lease, elapsed_s=self.elapsed_s)
+        self._plain_store.update_study(self.lease, elapsed_s=self.elapsed_s)
 
     def points(self) -> list[PointRow]:
         """Gives everything measured on the search split."""
@@ -209,9 +218,14 @@ def open_session(spec: Spec, store: Store, reporter: Reporter, stop: Stop) -> It
             with suppress(StorageError):
                 _give_back(store, lease, session)
         raise
-    with signals_wait(), suppress(LeaseLostError):
-        keeper.stop()
-        _give_back(store, lease, session)
+
+    def end() -> None:
+        with signals_wait():  # not while it is waited for room
+            keeper.stop()
+            _give_back(store, lease, session)
+
+    with suppress(LeaseLostError):
+        session.room.insist(end)
 
 
 def _take(store: Store, study_id: int) -> tuple[Lease, LeaseKeeper]:

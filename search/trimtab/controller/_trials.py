@@ -69,7 +69,7 @@ class TrialLoop:
             remember(session, prices)
         self._steps = Steps(session.store, session.place, baseline, self._limits, prices)
         self._history = History(session.store, session.study.id, self._limits, expectation)
-        self._cleaned_s = time.monotonic()
+        self._cleaned_s, self._is_held_up = time.monotonic(), False
         to_try = [
             recipe
             for recipe in planned(prospect.space, prospect.known)
@@ -102,11 +102,12 @@ class TrialLoop:
         """Starts trials and takes results until there is no more to start, or no more time."""
         while True:
             self._time_points()
+            self._underway.unpark()
             has_more = self._fill()
             if self._session.remaining_s <= 0:
                 self._wind_down()
                 return
-            if not self._underway.runs and not has_more:
+            if not (self._underway.runs or has_more or self._is_held_up):
                 break
             if not self._underway.n_busy:
                 self._underway.resume()
@@ -118,10 +119,12 @@ class TrialLoop:
         self._session.tick()  # first, because an inline executor works inside `wait`
         for outcome in self._executor.wait(wait_s):
             self._underway.handle(outcome)
+        if self._session.room.is_short and not self._underway.n_busy:
+            time.sleep(POLL_S)  # as `wait` does not, with nothing to wait for
 
     def _wind_down(self) -> None:
         """Lets what runs finish: within the grace, or, if nothing was measured yet, to its end."""
-        waiting = "; waiting for what is nearly done" if self._underway.runs else ""
+        waiting = "; waiting for what is nearly done" if self._underway.n_busy else ""
         self._session.reporter.note(f"the time is up{waiting}")
         until = time.monotonic() + GRACE_S
         while self._underway.n_busy:
@@ -194,7 +197,8 @@ class TrialLoop:
             return run
         trial = self._next_trial()
         if trial is None:
-            return None if self._underway.runs else self._going_on(is_last=True)
+            is_last = not self._underway.runs and not self._is_held_up
+            return self._going_on(is_last=True) if is_last else None
         attempt = self._store.start_trial(self._lease, trial.id)
         self._history.note(trial, TrialState.RUNNING)
         return Run(trial, attempt, self._looks.links(recipe_of(trial), ladder(self._budget)))
@@ -205,15 +209,19 @@ class TrialLoop:
         return self._looks.next_run(self._underway.runs, ladder(self._budget), is_last=is_last)
 
     def _next_trial(self) -> TrialRow | None:
+        self._is_held_up = False
         search, waiting = self._session.spec.search, self._history.waiting
         n_started = len(self._history) - len(waiting)
         # Even when the baseline took all the time, a study that was never tried has one trial.
         if n_started >= search.trials or (n_started and self._session.remaining_s <= 0):
             return None
+        if not waiting and self._stalled.is_over():
+            return None
+        self._is_held_up = not self._session.room.look()
+        if self._is_held_up:
+            return None
         if waiting:
             return waiting[min(waiting)]
-        if self._stalled.is_over():
-            return None
         recipe = self._propose()
         if recipe is None:
             return None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from trimtab.controller._failures import FAILED, Failures
-from trimtab.controller._runner import MAX_ATTEMPTS, check_room
+from trimtab.controller._runner import MAX_ATTEMPTS, lack_of_room
 from trimtab.controller._session import Session
 from trimtab.controller._steps import Link, Rungs, Steps, costs_in_words
 from trimtab.forge import is_on_disk
@@ -63,6 +63,7 @@ class Underway:
         self._session, self._steps, self._store = session, steps, session.store
         self._finish, self._fail = finish, fail
         self._by_ticket: dict[int, Run] = {}
+        self._parked: list[tuple[Run, float]] = []
         self._making: set[str] = set()
         self._sound: set[str] = set()
         self._failures = Failures(self._store.events(session.study.id, kind=FAILED))
@@ -93,6 +94,14 @@ class Underway:
     def resume(self) -> None:
         """Lets every run look again what it can do; there is no need to as long as any works."""
         self._wake({key for run in self.runs for key in run.awaits})
+
+    def unpark(self) -> None:
+        """Lets runs go on that waited for room, if there is some now."""
+        if self._parked and self._session.room.look():
+            parked, self._parked = self._parked, []
+            for run, since_s in parked:
+                run.started_s += time.monotonic() - since_s
+                self._advance(run)
 
     def dropped(self, keys: Iterable[str]) -> None:
         """Notes that weights were taken off the disk."""
@@ -165,6 +174,9 @@ class Underway:
         run.awaits = wanted & self._making
         if run.awaits:
             return
+        if self._session.room.is_short:
+            self._parked.append((run, time.monotonic()))
+            return
         run.makes, run.link = wanted, link
         self._making |= wanted
         if statistics is not None:
@@ -228,7 +240,10 @@ class Underway:
     def _failed(self, run: Run, failure: Failure) -> None:
         # Whoever wants to stop may have hit the job; that is not the trial's fault.
         self._session.tick()
-        check_room(failure)
+        if lack := lack_of_room(failure):
+            self._session.room.lack(lack)
+            self._go_on(run)
+            return
         lost = self._lost_its_parent(run)
         if lost and run.restarts + 1 < MAX_ATTEMPTS:
             run.restarts += 1

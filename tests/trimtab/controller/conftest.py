@@ -310,7 +310,7 @@ def make_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     benches: list[Bench] = []
 
     def emit(store, study, choice, forge, out, **options):  # type: ignore[no-untyped-def]
-        (owner,) = (bench for bench in benches if bench.store is store)
+        (owner,) = (bench for bench in benches if bench.store.url == store.url)
         owner.emitted.append(choice.point)
         return Emission(out, choice.point, None)  # type: ignore[arg-type]
 

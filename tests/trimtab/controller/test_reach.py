@@ -88,10 +88,9 @@ def test_no_recipe_costs_less_than_is_said(rng: random.Random) -> None:
 
 
 @pytest.mark.parametrize("positions", ["all", "upper", "even"])
-def test_no_recipe_costs_less_than_is_said_of_its_own_choices(positions: str) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+def test_no_recipe_costs_less_than_is_said_of_its_own_choices(
+    positions: str, rng: random.Random
+) -> None:
     for _ in range(40):
         n_heads = rng.randint(1, 8)
         shape = EncoderShape.dense(8 * n_heads, rng.randint(2, 12), n_heads, rng.randint(1, 200))

@@ -12,7 +12,7 @@ import pytest
 
 from trimtab.controller import _sampler, _session
 from trimtab.errors import InputError, InterruptedStudyError, JobError, StudyChangedError
-from trimtab_storage import DiskFullError, LeaseHeldError, LeaseLostError, Store, _lease
+from trimtab_storage import DatabaseBusyError, LeaseHeldError, LeaseLostError, Store, _lease
 from trimtab_workers.executors import ExecutorLostError, Failure
 from trimtab_workers.jobs import (
     BaselineJob,
@@ -273,11 +273,11 @@ def test_a_study_whose_end_cannot_be_written_goes_on(
     """At no moment is it finished and somebody's."""
 
     def refuse(*arguments: Any, **named: Any) -> None:
-        raise DiskFullError("no room")
+        raise DatabaseBusyError("locked")
 
     with monkeypatch.context() as patch:
         patch.setattr(bench.store, "release", refuse)
-        with pytest.raises(DiskFullError):
+        with pytest.raises(DatabaseBusyError):
             bench.run(fake())
     assert bench.study().state == "running" and bench.problems() == []
     monkeypatch.setattr(_session, "is_dead", lambda owner: True)

@@ -34,6 +34,12 @@ def test_crashed_job_is_tried_again(fake: Any, crashes: int) -> None:
     assert len(executor.sent) == crashes + 1
 
 
+def test_job_that_may_have_been_killed_for_another_is_tried_again(fake: Any) -> None:
+    doubtful = Failure("oom_host", "the machine ran out of memory", is_in_doubt=True)
+    executor = fake(lambda job, nth: doubtful if nth < 1 else "done")
+    assert JobRunner(executor, lambda: None).run(Job(), "thinking") == "done"
+
+
 def test_job_that_crashes_every_time_is_given_up(fake: Any) -> None:
     executor = fake(lambda job, nth: CRASH)
     with pytest.raises(JobError, match=r"thinking failed \(crashed\): the worker died"):

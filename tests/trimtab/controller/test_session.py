@@ -65,7 +65,7 @@ def test_best_point_is_that_of_all_points_and_each_is_read_once(
     session: Session, seed: int
 ) -> None:
     print(f"seed {seed}")
-    rng, store = random.Random(seed), session.store
+    rng, store = random.Random(seed), session._plain_store
     assert isinstance(store, Points) and session.limits is not None
     session.refresh_best()
     assert session.best is None

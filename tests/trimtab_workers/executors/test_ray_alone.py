@@ -191,7 +191,9 @@ def test_a_job_that_eats_the_memory_is_told_from_a_crash(
 with start(1) as executor:
     executor.submit(Hog(4)), executor.submit(Value("after"))
     outcomes = wait_all(executor, 2)
-    say(first=reason(outcomes[1]), text=outcomes[1].failure.message, second=outcomes[2].value)
+    failure = outcomes[1].failure
+    say(first=failure.reason, text=failure.message, doubt=failure.is_in_doubt,
+        second=outcomes[2].value)
 """
     )
     driver = start_script(code, RAY_memory_usage_threshold=str(limit))
@@ -199,7 +201,40 @@ with start(1) as executor:
     assert stdout, stderr
     said = json.loads(stdout)
     assert (said["first"], said["second"]) == ("oom_host", "after")
+    assert not said["doubt"], "it was alone"
     assert "memory" in said["text"] and "\n" not in said["text"]
+
+
+@pytest.mark.slow
+def test_who_is_killed_beside_one_that_eats_the_memory_may_be_tried_again(
+    start_script: Callable[..., subprocess.Popen[str]],
+) -> None:
+    """Whoever Ray chooses, the neighbour comes through, and the hog fails."""
+    memory = psutil.virtual_memory()
+    limit = (memory.total - memory.available + 1.5e9) / memory.total
+    code = (
+        PRELUDE
+        + """
+jobs = {"neighbour": Value("well", 8.0), "hog": Hog(5)}
+tries, ends = dict.fromkeys(jobs, 0), {}
+with start(2) as executor:
+    out = {executor.submit(job): name for name, job in jobs.items()}
+    while out:
+        for outcome in executor.wait(1):
+            name, failure = out.pop(outcome.ticket), outcome.failure
+            tries[name] += 1
+            if failure and failure.is_in_doubt and tries[name] < 3:
+                out[executor.submit(jobs[name])] = name
+            else:
+                ends[name] = failure.reason if failure else outcome.value
+say(ends=ends, tries=tries)
+"""
+    )
+    driver = start_script(code, RAY_memory_usage_threshold=str(limit))
+    stdout, stderr = driver.communicate(timeout=90)
+    assert stdout, stderr
+    said = json.loads(stdout)
+    assert said["ends"] == {"neighbour": "well", "hog": "oom_host"}, said
 
 
 @pytest.fixture

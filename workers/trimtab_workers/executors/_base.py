@@ -42,11 +42,20 @@ class Failure:
     `oom_device`: memory ran out. `disk_full`: there was no room for its files. `storage`: the
     place of its files could not be read or written. `cancelled`: the caller did not want it any
     more.
+
+    `is_in_doubt` where another job may have been the cause: memory ran out while several ran, and
+    who was killed for it was not chosen by what it used.
     """
 
     reason: Reason
     message: str  # one line for people
     detail: str = ""  # traceback or end of the worker's log
+    is_in_doubt: bool = False
+
+    @property
+    def is_worth_another_try(self) -> bool:
+        """Whether the same job may well come through next time."""
+        return self.reason == "crashed" or self.is_in_doubt
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ _TICK_S = 1.0  # how long `wait` sleeps at most before it looks after its worker
 _START_PATIENCE_S = 60.0
 _STILLBIRTHS = 3  # workers in a row that may die while they start
 _SILENCE_S = 0.5  # between two looks at a cluster that does not answer
+_ECHO_S = 10.0  # how long after a worker's end others may be killed for what it used
 _LAST_WORD_S = 5.0  # how long the outcome of a dead worker's job may take to arrive
 
 
@@ -89,6 +90,7 @@ class RayExecutor(Executor):
         self._outcomes: list[Outcome] = []
         self._seats: list[Seat] = []
         self._commons = Commons()
+        self._worked_s: dict[Seat, float] = {}
         self._tickets = self._stillbirths = 0
         self._warned = self._closed = self._lost = False
         self.slots = count
@@ -193,6 +195,7 @@ class RayExecutor(Executor):
             if self._cluster.is_lost():
                 self._mourn()
             return
+        self._note_who_works()
         calls = self._open_calls()
         ready = set(ray.wait(calls, num_returns=len(calls), timeout=0)[0])
         # Results before deaths: a worker may finish its job and die after.
@@ -229,7 +232,7 @@ class RayExecutor(Executor):
         except ray.exceptions.RayError as error:
             if not self._cluster.answers():
                 return  # died with Ray itself, or so it seems
-            self._fail(entry.ticket, seat.obituary(error))
+            self._fail(entry.ticket, self._obituary(seat, error))
             self._dismiss(seat)
         except Exception as error:  # whatever unpickling or copying the value raises
             self._fail(entry.ticket, transport_failure(error))
@@ -253,8 +256,17 @@ class RayExecutor(Executor):
                 if seat.entry is not None:
                     return  # Ray itself went meanwhile
             elif seat.entry is not None:
-                self._fail(seat.entry.ticket, seat.obituary(error))
+                self._fail(seat.entry.ticket, self._obituary(seat, error))
             self._dismiss(seat)
+
+    def _note_who_works(self) -> None:
+        now = time.monotonic()
+        self._worked_s = {s: at for s, at in self._worked_s.items() if now - at < _ECHO_S}
+        self._worked_s |= {seat: now for seat in self._seats if seat.entry is not None}
+
+    def _obituary(self, seat: Seat, error: BaseException) -> Failure:
+        beside = [s for s, at in self._worked_s.items() if at >= seat.began_s and seat.is_beside(s)]
+        return seat.obituary(error, was_alone=not beside)
 
     def _enforce_deadlines(self) -> None:
         now = time.monotonic()

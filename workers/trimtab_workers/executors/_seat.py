@@ -19,6 +19,8 @@ from trimtab_workers.executors._shared import Mark
 from trimtab_workers.executors._worker import News, Worker
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_USED = re.compile(r"pid=(\d+), actual memory used=([\d.]+)GB")
+_FAR_MORE = 2.0
 _LOG_TAIL_BYTES = 4000
 _DEATH_S = 5.0  # how long a killed process may take to vanish
 
@@ -46,6 +48,7 @@ class Seat:
     process: psutil.Process | None = None  # None when it is on another machine
     entry: Entry | None = None
     result: Any = None
+    began_s: float = 0.0
     deadline: float | None = None
 
     @classmethod
@@ -55,6 +58,11 @@ class Seat:
         """Asks Ray for one more worker; it comes up by and by."""
         actor = _ACTOR.options(**options).remote(device, threads, marks)
         return cls(actor, actor.watch.remote(-1))
+
+    def is_beside(self, other: Seat) -> bool:
+        """Tells whether another worker is one of the same machine."""
+        here, there = self.news, other.news
+        return other is not self and bool(here and there and here.node_id == there.node_id)
 
     @property
     def is_free(self) -> bool:
@@ -75,7 +83,7 @@ class Seat:
             Exception: The job cannot be pickled; the worker is still free.
         """
         self.result = self.actor.run.remote(entry.ticket, entry.job, shared)
-        self.entry = entry
+        self.entry, self.began_s = entry, time.monotonic()
         self.deadline = None if entry.timeout_s is None else time.monotonic() + entry.timeout_s
 
     def finish(self) -> None:
@@ -102,13 +110,17 @@ class Seat:
             with contextlib.suppress(Exception):  # it was dead already
                 ray.kill(self.actor, no_restart=True)
 
-    def obituary(self, error: BaseException) -> Failure:
-        """Says why the worker died with its job, from the exception that Ray raised."""
+    def obituary(self, error: BaseException, *, was_alone: bool) -> Failure:
+        """Says why the worker died with its job, from the exception that Ray raised.
+
+        Ray's memory monitor chooses whom it kills by when they began, and may kill several. Certain
+        is only that one was to blame that had no other of ours beside it, or used far more.
+        """
         detail = f"{plain(str(error))}\n{self.log_tail()}".strip()
         if isinstance(error, ray.exceptions.OutOfMemoryError):
-            return Failure(
-                "oom_host", f"the machine ran out of memory: {one_line(str(error))}", detail
-            )
+            message = f"the machine ran out of memory: {one_line(str(error))}"
+            is_certain = was_alone or (self.news is not None and is_hog(str(error), self.news.pid))
+            return Failure("oom_host", message, detail, is_in_doubt=not is_certain)
         pid = "" if self.news is None else f" (process {self.news.pid}{self._elsewhere})"
         lost = ", the loss of its node" if self._elsewhere else ""
         message = (
@@ -157,6 +169,13 @@ def kill_tree(process: psutil.Process) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
     psutil.wait_procs(family, timeout=_DEATH_S)
+
+
+def is_hog(said: str, pid: int) -> bool:
+    """Tells whether, by what Ray says of those it considered, one used far more than the others."""
+    used = {int(worker): float(gigabytes) for worker, gigabytes in _USED.findall(said)}
+    others = [gigabytes for worker, gigabytes in used.items() if worker != pid]
+    return used.get(pid, 0.0) > _FAR_MORE * max(others, default=0.0)
 
 
 def transport_failure(error: BaseException) -> Failure:

@@ -36,11 +36,12 @@ class Nemesis:
     # Before the controller starts: what is broken in its process
 
     def full_disk(self, patch: pytest.MonkeyPatch) -> None:
-        """From some write on there is no room."""
+        """From some write on there is no room for the next few either."""
         left = itertools.count(-self.rng.randrange(5, 60))
+        patch.setattr("trimtab.controller._room.LOOK_EVERY_S", 0.05)
 
         def execute(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
-            if statement.startswith(("INSERT", "UPDATE", "DELETE")) and next(left) >= 0:
+            if statement.startswith(("INSERT", "UPDATE", "DELETE")) and 0 <= next(left) < 5:
                 error = sqlite3.OperationalError("database or disk is full")
                 error.sqlite_errorcode = sqlite3.SQLITE_FULL
                 raise error
