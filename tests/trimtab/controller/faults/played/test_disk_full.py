@@ -87,9 +87,11 @@ def fill_and_go_on(here: Any, disk: FullDisk) -> bool:
         assert here.run() == 0, lab.said()
     else:
         assert code == 0, lab.said()
-        # What the clock has written now and then is not waited for.
-        assert len(said) in (0, 2), said
-        assert not said or ("the disk is full" in said[0] and "room again" in said[1])
+        # What the clock has written now and then is not waited for; and a worker's failure may be
+        # heard of only after the controller's own write has found room again.
+        assert len(said) in (0, 2, 4), said
+        assert all("the disk is full" in line for line in said[::2])
+        assert all("room again" in line for line in said[1::2])
     here.assert_finished({"complete": TRIALS, "failed": 0})
     acks = [line.what for line in lab.log() if line.event == "ack"]
     assert sorted(acks) == sorted(trial.id for trial in lab.trials())
