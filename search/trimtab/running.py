@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trimtab._wording import DEFAULT_DB
 from trimtab.errors import InputError
 from trimtab.study import Study
-from trimtab_storage import Store, sqlite_caution
+from trimtab_storage import Store
 
 if TYPE_CHECKING:
     from trimtab.controller import Reporter, RunResult
@@ -49,12 +49,9 @@ def run_to_result(
     from trimtab.controller import SilentReporter, run_study
     from trimtab_workers.executors import make_executor
 
-    workers, reporter = spec.workers, reporter or SilentReporter()
+    workers = spec.workers
     _check_output(spec)
     with Store.open(db, controller=True, artifacts=artifacts) as store:
-        said = sqlite_caution()
-        if said is not None:
-            reporter.note(said)
 
         def executor() -> Any:
             return make_executor(
@@ -67,7 +64,7 @@ def run_to_result(
                 shared=store.shared_folders,
             )
 
-        return run_study(spec, store, executor, reporter, stop)
+        return run_study(spec, store, executor, reporter or SilentReporter(), stop)
 
 
 def _check_output(spec: Spec) -> None:

@@ -25,12 +25,15 @@ _PATIENCE_MS = 1_000
 
 
 def sqlite_caution() -> str | None:
-    """Says in a line what is done about the fault of this SQLite; None where it has none."""
+    """Says in a line, for where two runs share a database, what is done about SQLite's fault.
+
+    None where this version has none.
+    """
     if not _must_copy_alone():
         return None
     return (
-        f"SQLite {sqlite3.sqlite_version} can damage a database that two processes write to "
-        "(mended in 3.51.3), so its log is copied into it only while nobody else can write"
+        f"SQLite {sqlite3.sqlite_version} can damage a database that two runs write to, as they do "
+        "now (mended in 3.51.3): its log is copied into it only while nobody else can write"
     )
 
 

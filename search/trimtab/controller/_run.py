@@ -10,6 +10,7 @@ from typing import Any
 
 from trimtab._parts import doubts_of
 from trimtab.controller._baseline import Baseline, establish_baseline
+from trimtab.controller._cleanup import others_at_work
 from trimtab.controller._limits import budget_ratio
 from trimtab.controller._prospect import Prospect, prospect_alone, prospect_of
 from trimtab.controller._report import Reporter
@@ -23,7 +24,7 @@ from trimtab.forge import Forge
 from trimtab.query import choose_among
 from trimtab.selection import Choice, Limits
 from trimtab.spec import Spec
-from trimtab_storage import PointRow, Store, StudyState, TrialState
+from trimtab_storage import PointRow, Store, StudyState, TrialState, sqlite_caution
 from trimtab_workers.executors import Executor, Job
 from trimtab_workers.jobs import DeliveredJob
 from trimtab_workers.versions import too_old
@@ -79,6 +80,9 @@ def run_study(
             f"packages with known security faults must be renewed: {', '.join(unsafe)}"
         )
     with open_session(spec, store, reporter, stop) as session:
+        # Alone, which is how nearly all are, nobody need hear of it.
+        if others_at_work(store, session.study.id) and (said := sqlite_caution()):
+            reporter.note(said)
         with make_executor() as executor:
             session.use(executor)
             baseline = establish_baseline(session)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trimtab.controller import _sampler, _session
+from trimtab.controller import _run, _sampler, _session
 from trimtab.errors import InputError, InterruptedStudyError, JobError, StudyChangedError
 from trimtab_storage import DatabaseBusyError, LeaseHeldError, LeaseLostError, Store, _lease
 from trimtab_workers.executors import ExecutorLostError, Failure
@@ -507,3 +507,14 @@ def test_other_metric_on_the_same_models_is_measured_and_made_once(bench: Any, f
     again = fake()
     bench.run(again, other)
     assert again.count(LadderJob) == 0
+
+
+@pytest.mark.parametrize("is_beside", [False, True])
+def test_a_fault_of_the_database_library_is_told_only_where_two_run(
+    bench: Any, fake: Any, monkeypatch: pytest.MonkeyPatch, is_beside: bool
+) -> None:
+    monkeypatch.setattr(_run, "sqlite_caution", lambda: "of two runs")
+    if is_beside:
+        bench.store.acquire(bench.store.create_study("other", {}, {}, {}).id, "other", 60.0)
+    bench.run(fake(), bench.spec(search__trials=1))
+    assert bench.reporter.notes.count("of two runs") == is_beside
