@@ -15,7 +15,7 @@ import pytest
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_so_and_can_go_on(
-    number: int, workspace: Any, command: Any
+    number: int, workspace: Any, command: Any, request: pytest.FixtureRequest
 ) -> None:
     workspace.edit({"epochs: 10": "epochs: 1000"})
     process = subprocess.Popen(
@@ -25,6 +25,7 @@ def test_an_interrupted_run_says_so_and_can_go_on(
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+    request.addfinalizer(process.kill)
     assert process.stderr is not None
     first = process.stderr.readline()
     assert first.startswith("480 training rows")
