@@ -18,9 +18,9 @@ from pathlib import Path
 BOOT_ID, NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
 
 
-def owner_name(number: int, started_s: float) -> str:
-    """Names a process that can be seen from here, by when it started after the boot."""
-    return f"{_here()}/{number}@{started_s:.2f}"
+def this_owner() -> str:
+    """Names this process so that it cannot be mistaken for a later one with the same number."""
+    return f"{_here()}/{_process_name(os.getpid())}"
 
 
 def owner_process(owner: str) -> tuple[str, int] | None:
@@ -30,19 +30,38 @@ def owner_process(owner: str) -> tuple[str, int] | None:
     return (host, int(number)) if host and number.isdecimal() else None
 
 
-def seen_from_here(owner: str) -> int | None:
-    """Gives the number of an owner's process if it can be seen from here, or could be if it ran.
+def is_dead(owner: str) -> bool:
+    """Tells whether the owner certainly runs no more."""
+    return is_alive(owner) is False
 
-    An owner without a place is taken by its host's name, as there is nothing better.
+
+def is_alive(owner: str) -> bool | None:
+    """Tells whether the owner runs; None where that cannot be seen from here.
+
+    Nothing is seen of another machine, nor of another container. An owner without a place is taken
+    by its host's name, as there is nothing better.
     """
     known = owner_process(owner)
-    is_seen = owner.rpartition("/")[0] in (_here(), socket.gethostname())
-    return known[1] if known is not None and is_seen else None
+    place, _, process = owner.rpartition("/")
+    if known is None or place not in (_here(), socket.gethostname()):
+        return None
+    import psutil
+
+    try:
+        is_over = psutil.Process(known[1]).status() == psutil.STATUS_ZOMBIE
+        return not is_over and _process_name(known[1]) == process
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return None
 
 
-def is_named(owner: str, number: int, started_s: float) -> bool:
-    """Tells whether an owner that is seen from here is this process."""
-    return owner.rpartition("/")[2] == owner_name(number, started_s).rpartition("/")[2]
+def _process_name(number: int) -> str:
+    import psutil
+
+    # Counted from the boot: the time of day at which it started moves when the clock is set.
+    started_s = psutil.Process(number).create_time() - psutil.boot_time()
+    return f"{number}@{started_s:.2f}"
 
 
 def _here() -> str:

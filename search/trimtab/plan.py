@@ -208,9 +208,9 @@ def _without_end(spec: Spec, seconds_per_trial: float) -> list[str]:
     if spec.workers.executor != "inline" or not (has_limit or seconds_per_trial > GRACE_S):
         return []
     return [
-        "`executor: inline` cannot end a trial: `trial_timeout` does nothing, and the trial that "
-        f"runs when {spec.search.time} are over goes on to its end, about "
-        f"{max(1, round(seconds_per_trial))} s; `executor: ray` can"
+        "`executor: inline` cannot end a trial: `trial_timeout` does nothing, and the step that "
+        f"runs when {spec.search.time} are over goes on to its end, which may take as long as a "
+        f"trial, about {max(1, round(seconds_per_trial))} s; `executor: ray` can"
     ]
 
 

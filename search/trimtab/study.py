@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trimtab._latency_words import shown_latency
-from trimtab._owners import seen_from_here
+from trimtab._owners import is_alive
 from trimtab._wording import DEFAULT_DB as DEFAULT_DB
 from trimtab.errors import InputError, NothingFinishedError
 from trimtab.progress import hypervolume_of
@@ -313,27 +313,11 @@ def _state(row: StudyRow) -> str:
     """Tells a study that runs from one whose controller is gone without a word."""
     if row.state != "running":
         return str(row.state)
-    is_held = row.lease_expires is not None and row.lease_expires > time.time()
-    return "running" if is_held and not _is_gone(row.lease_owner or "") else "interrupted"
-
-
-def _is_gone(owner: str) -> bool:
-    """Tells whether a controller whose process would be seen from here certainly runs no more.
-
-    Where its number has been given to another process, that shows when the lease runs out.
-    """
-    number = seen_from_here(owner)
-    if number is None:
-        return False
-    # For those who only look the controller's own check would take too long to import.
-    import psutil
-
-    try:
-        return bool(psutil.Process(number).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.AccessDenied:
-        return False
+    runs = is_alive(row.lease_owner or "")
+    if runs is None:
+        runs = row.lease_expires is not None and row.lease_expires > time.time()
+    # Who is there and could not renew its lease, as on a full disk, will do so.
+    return "running" if runs else "interrupted"
 
 
 def _remaining_s(row: StudyRow, counts: dict[str, int]) -> float | None:

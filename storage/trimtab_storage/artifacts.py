@@ -143,8 +143,8 @@ class ArtifactFiles:
         sync_folder(target.parent)
         return facts
 
-    def free_bytes(self) -> float:
-        """Gives how much may still be saved; nothing where not even a small file can be.
+    def has_room(self, n_bytes: float) -> bool:
+        """Tells whether so much may still be saved.
 
         Tried, and not only asked, since a quota may be used up where the disk is not.
 
@@ -153,11 +153,15 @@ class ArtifactFiles:
         """
         try:
             with self.scratch() as folder, place_errors(self.root):
-                (folder / "probe").write_bytes(bytes(_PROBE_BYTES))
-                sync_tree(folder)
-                return shutil.disk_usage(folder).free
+                if shutil.disk_usage(folder).free < n_bytes:
+                    return False
+                with (folder / "probe").open("wb") as probe:
+                    probe.write(bytes(_PROBE_BYTES))
+                    _reserve(probe.fileno(), int(n_bytes))
+                    os.fsync(probe.fileno())
+                return True
         except DiskFullError:
-            return 0.0
+            return False
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -257,6 +261,17 @@ def written_files(folder: Path, key: str) -> list[FileFacts]:
     if not files:
         raise ArtifactError(f"an artifact must have files, but none were written for {key}")
     return files
+
+
+def _reserve(descriptor: int, n_bytes: int) -> None:
+    """Takes up room for a file without writing it, where the system can do that."""
+    if not hasattr(os, "posix_fallocate"):  # as on macOS
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, n_bytes)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
 
 
 def _renamed(folder: Path, target: Path) -> bool:

@@ -61,8 +61,8 @@ class Artifacts(Protocol):
     def sweep(self, known: Callable[[str], bool]) -> int:
         """Removes what this owner left behind when it was killed; gives how much."""
 
-    def free_bytes(self) -> float:
-        """Gives how much may still be saved; infinite where nobody can tell."""
+    def has_room(self, n_bytes: float) -> bool:
+        """Tells whether so much may still be saved; where nobody can tell, it may."""
 
 
 def is_url(path: str) -> bool:

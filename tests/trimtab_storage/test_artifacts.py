@@ -142,18 +142,21 @@ def test_full_disk_is_told_and_leaves_nothing(files: ArtifactFiles) -> None:
     assert in_tmp(files) == []
 
 
-def test_room_is_what_the_disk_has_left_and_none_where_a_small_file_has_none(
+def test_room_is_what_can_be_taken_up_on_the_disk_or_of_a_quota(
     files: ArtifactFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert 0 < files.free_bytes() <= shutil.disk_usage(files.root).total
+    assert files.has_room(1e6) and not files.has_room(shutil.disk_usage(files.root).total * 2)
     assert in_tmp(files) == []
 
-    def refuse(folder: Path) -> None:
-        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    def quota(descriptor: int, offset: int, n_bytes: int) -> None:
+        if n_bytes > 1e6:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    monkeypatch.setattr("trimtab_storage.artifacts.sync_tree", refuse)
-    assert files.free_bytes() == 0
+    monkeypatch.setattr(os, "posix_fallocate", quota)
+    assert files.has_room(1e6) and not files.has_room(2e6)
     assert in_tmp(files) == []
+    monkeypatch.delattr(os, "posix_fallocate")
+    assert files.has_room(2e6), "where nobody can tell of a quota"
 
 
 @pytest.mark.parametrize("write", [lambda folder: None, lambda folder: (folder / "x").mkdir()])

@@ -1,46 +1,16 @@
-"""Who holds a study's lease, whether they still live, and the thread that keeps ours alive."""
+"""The thread that keeps the lease of a study, beside who holds one and whether they still live."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
-import psutil
-
-from trimtab._owners import is_named, owner_name, seen_from_here
+from trimtab._owners import is_dead as is_dead
+from trimtab._owners import this_owner as this_owner
 from trimtab_storage import LeaseLostError, StorageError
 
 LEASE_TTL_S = 60.0
 RENEWALS_PER_TTL = 4
-
-
-def this_owner() -> str:
-    """Names this process so that it cannot be mistaken for a later one with the same number."""
-    process = psutil.Process()
-    return owner_name(process.pid, _started_s(process))
-
-
-def is_dead(owner: str) -> bool:
-    """Tells whether the owner certainly runs no more.
-
-    Nothing is certain of another machine, nor of another container, whose processes are not seen.
-    """
-    number = seen_from_here(owner)
-    if number is None:
-        return False
-    try:
-        process = psutil.Process(number)
-        is_over = process.status() == psutil.STATUS_ZOMBIE
-        return is_over or not is_named(owner, number, _started_s(process))
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.AccessDenied:
-        return False
-
-
-def _started_s(process: psutil.Process) -> float:
-    # Counted from the boot: the time of day at which it started moves when the clock is set.
-    return float(process.create_time() - psutil.boot_time())
 
 
 class LeaseKeeper:

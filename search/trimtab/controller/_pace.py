@@ -18,9 +18,10 @@ class Pace:
         self._last: tuple[float, int] | None = None
 
     def left_s(self, now_s: float, n_ended: int, n_running: int, n_wanted: int) -> float | None:
-        """Estimates the seconds until all trials have ended; None while there is too little to say.
+        """Estimates the seconds until all trials have ended.
 
-        To be asked again and again: it takes down when the count of ended trials grows.
+        None while there is too little to say, and again when it should have been over. To be asked
+        again and again: it takes down when the count of ended trials grows.
         """
         if self._began is None:
             if n_ended or n_running:
@@ -33,4 +34,5 @@ class Pace:
         if n_then - n_before < LEAST_ENDED:
             return None
         each_s = (last_s - began_s) / (n_then - n_before)
-        return max(0.0, each_s * (n_wanted - n_then) - (now_s - last_s))
+        left_s = each_s * (n_wanted - n_then) - (now_s - last_s)
+        return left_s if left_s > 0 else None

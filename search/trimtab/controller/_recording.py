@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from trimtab._wording import one_line, replay_command
-from trimtab.controller._failures import FAILED
+from trimtab.controller._failures import FAILED, LIMITED, limits_of
 from trimtab.controller._history import History, is_only_looked_at
 from trimtab.controller._looks import Looks
 from trimtab.controller._runner import MAX_ATTEMPTS
@@ -97,8 +97,11 @@ class Recorder:
         """
         number, reason = run.trial.number, f"{failure.reason}: {failure.message}"
         event = {"trial": number, "attempt": run.attempt, "reason": reason}
-        doubt = {"in_doubt": True} if failure.is_in_doubt else {}
-        detail = {**event, **doubt, "steps": sorted(steps), "detail": failure.detail}
+        detail = {**event, "steps": sorted(steps), "detail": failure.detail}
+        if failure.is_in_doubt:
+            detail["in_doubt"] = True
+        if failure.reason in LIMITED:
+            detail["limits"] = limits_of(self._session.spec.workers)
         self._store.log_event(self._session.study.id, FAILED, detail)
         may_again = failure.is_worth_another_try
         if run.is_extension and may_again and run.restarts + 1 < MAX_ATTEMPTS:

@@ -7,6 +7,7 @@ write of the database failed as a whole, so it is simply done again.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -31,35 +32,43 @@ class Room:
         files: The files of the study's artifacts.
         check: Called five times a second while something waits; what it raises ends the wait.
         remaining_s: The seconds that are left; when they are up, what waits ends the run.
+
+    ``make_room`` is called when there is none for the first time, and may remove what nobody needs.
     """
 
     def __init__(
         self, files: Artifacts, check: Callable[[], None], remaining_s: Callable[[], float]
     ) -> None:
         self._files, self._check, self._remaining_s = files, check, remaining_s
-        self._needed_bytes = float(LEAST_BYTES)
-        self._looked_s = float("-inf")
+        self._model_bytes = 0.0
+        self._looked_s, self._looked_for, self._held_s = -math.inf, 0, -math.inf
         self._has_said = self._is_writing = False
         self.is_short = False
+        self.make_room: Callable[[], None] = lambda: None
 
     def expect(self, model_bytes: float) -> None:
         """Takes note how large a model is: whatever is made next may be as large."""
-        self._needed_bytes = LEAST_BYTES + model_bytes
+        self._model_bytes = model_bytes
 
-    def look(self) -> bool:
-        """Tells whether there is room for a model's files; looks anew every few seconds."""
-        if time.monotonic() - self._looked_s >= LOOK_EVERY_S:
-            self._looked_s = time.monotonic()
-            has_room = self._has_room()
-            if not has_room and not self.is_short:
-                self.lack(_too_little(self._files))
-            self.is_short = not has_room
+    def look(self, n_models: int = 1) -> bool:
+        """Tells whether there is room for so many models; looks anew every few seconds.
+
+        Where there is none for one more beside those that are being made, nothing is said: the run
+        goes on with fewer at a time.
+        """
+        now_s = time.monotonic()
+        is_old = now_s - self._looked_s >= LOOK_EVERY_S or n_models != self._looked_for
+        if is_old and now_s >= self._held_s:
+            self._looked_s, self._looked_for = now_s, n_models
+            self.is_short = not self._has_made_room(n_models)
+            if self.is_short and n_models == 1:
+                self._say(_too_little(self._files))
             self._say_end()
         return not self.is_short
 
     def lack(self, error: DiskFullError) -> None:
         """Takes note that a job had no room; none is to be sent out until `look` finds some."""
-        self._looked_s, self.is_short = time.monotonic(), True
+        self._held_s, self.is_short = time.monotonic() + LOOK_EVERY_S, True
         self._say(error)
 
     def wait(self, error: DiskFullError) -> None:
@@ -68,6 +77,7 @@ class Room:
         Raises:
             DiskFullError: the time is up.
         """
+        self._check_time(error)
         self.lack(error)
         while not self.look():
             self._rest(error, POLL_S)
@@ -93,31 +103,45 @@ class Room:
             try:
                 return write()
             except DiskFullError as error:
-                self._say(error)
+                self._check_time(error)
+                self._say(error, is_write=True)
                 self._rest(error, LOOK_EVERY_S)
 
     def _rest(self, error: DiskFullError, seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self._check()
-            if self._remaining_s() <= 0:
-                raise DiskFullError(f"{error}; the same command goes on") from error
+            self._check_time(error)
             time.sleep(POLL_S)
 
-    def _has_room(self) -> bool:
+    def _check_time(self, error: DiskFullError) -> None:
+        if self._remaining_s() <= 0:
+            raise DiskFullError(f"{error}; the same command goes on") from error
+
+    def _has_made_room(self, n_models: int) -> bool:
+        if self._has_room(n_models):
+            return True
+        if self.is_short:
+            return False
+        self.make_room()
+        return self._has_room(n_models)
+
+    def _has_room(self, n_models: int) -> bool:
         try:
-            return self._files.free_bytes() >= self._needed_bytes
+            return self._files.has_room(self._needed_bytes(n_models))
         except PlaceError:
             return True  # whatever else is wrong with the place, who saves there will say
 
-    def _say(self, error: DiskFullError) -> None:
+    def _needed_bytes(self, n_models: int) -> float:
+        return LEAST_BYTES + n_models * self._model_bytes
+
+    def _say(self, error: DiskFullError, *, is_write: bool = False) -> None:
         if not self._has_said:
             self._has_said = True
-            what, needed = str(error).removesuffix(" and try again"), self._needed_bytes / 2**20
+            what, needed = str(error).removesuffix(" and try again"), self._needed_bytes(1) / 2**20
+            enough = "there is room" if is_write else f"{needed:.0f} MiB are free"
             # Not a note, which those who ask for no progress would not see.
-            _log.warning(
-                "paused: %s; it goes on by itself as soon as %.0f MiB are free", what, needed
-            )
+            _log.warning("paused: %s; it goes on by itself as soon as %s", what, enough)
 
     def _say_end(self) -> None:
         if self._has_said and not (self.is_short or self._is_writing):

@@ -12,7 +12,18 @@ from trimtab_storage import ArtifactError, DiskFullError
 from trimtab_workers.executors import Executor, Failure, Job, Progress
 
 MAX_ATTEMPTS = 3
+MOST_LACKS = 3
 POLL_S = 0.5
+
+
+def check_lacks(lack: DiskFullError, n_lacks: int) -> None:
+    """Lets a job be sent out again so often, as it may be another disk that is full than is seen.
+
+    Raises:
+        DiskFullError: it had no room again and again, though there seemed to be some.
+    """
+    if n_lacks > MOST_LACKS:
+        raise DiskFullError(f"{lack}; the same command goes on")
 
 
 def lack_of_room(failure: Failure) -> DiskFullError | None:
@@ -95,7 +106,7 @@ class JobRunner:
             InputError: with the job's own words, if the user's data or model is to blame.
             JobError: if it failed otherwise, or its worker crashed again and again.
         """
-        attempts = 0
+        attempts = lacks = 0
         while True:
             value, failure = self._run_once(job, label)
             if failure is None:
@@ -103,6 +114,8 @@ class JobRunner:
             # Whoever wants to stop may have hit the job; then that is what is said.
             self._tick()
             if lack := lack_of_room(failure):
+                lacks += 1
+                check_lacks(lack, lacks)
                 self._await_room(lack)
                 continue
             attempts += 1

@@ -81,6 +81,7 @@ class TrialLoop:
         )
         self._underway = Underway(session, self._steps, recorder.finish, recorder.fail)
         recorder.underway = self._underway
+        session.room.make_room = self._clean_up
         rule = StopRule(session.spec.search.stop, self._limits.max_drop, to_try)
         self._stalled = StallWatch(rule, session.store, session.study.id, self._history)
 
@@ -217,7 +218,7 @@ class TrialLoop:
             return None
         if not waiting and self._stalled.is_over():
             return None
-        self._is_held_up = not self._session.room.look()
+        self._is_held_up = not self._session.room.look(self._underway.n_busy + 1)
         if self._is_held_up:
             return None
         if waiting:
@@ -243,7 +244,9 @@ class TrialLoop:
             if not self._is_hopeless(recipe):
                 return recipe
             hopeless.append(Told(recipe, None))
-        return recipe
+            self._session.tick()
+        last = hopeless[-1].recipe
+        return None if self._prospect.is_too_dear(last) else last
 
     def _is_hopeless(self, recipe: Recipe) -> bool:
         """Tells whether a step is known to fail, or a recipe's least cost is over the budget."""

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from trimtab.controller._failures import FAILED, Failures
-from trimtab.controller._runner import MAX_ATTEMPTS, lack_of_room
+from trimtab.controller._failures import FAILED, Failures, limits_of
+from trimtab.controller._runner import MAX_ATTEMPTS, check_lacks, lack_of_room
 from trimtab.controller._session import Session
 from trimtab.controller._steps import Link, Rungs, Steps, costs_in_words
 from trimtab.forge import is_on_disk
@@ -44,6 +44,7 @@ class Run:
     links: tuple[Link, ...]
     is_extension: bool = False
     restarts: int = 0
+    lacks: int = 0
     awaits: Keys = NOTHING
     makes: Keys = NOTHING
     link: Link | None = None
@@ -66,7 +67,8 @@ class Underway:
         self._parked: list[tuple[Run, float]] = []
         self._making: set[str] = set()
         self._sound: set[str] = set()
-        self._failures = Failures(self._store.events(session.study.id, kind=FAILED))
+        failed = self._store.events(session.study.id, kind=FAILED)
+        self._failures = Failures(failed, limits_of(session.spec.workers))
         self._prefixes: dict[str, None] = {}
         self._made_for: dict[int, set[str]] = {}
         self.own: set[str] = set()
@@ -97,11 +99,10 @@ class Underway:
 
     def unpark(self) -> None:
         """Lets runs go on that waited for room, if there is some now."""
-        if self._parked and self._session.room.look():
-            parked, self._parked = self._parked, []
-            for run, since_s in parked:
-                run.started_s += time.monotonic() - since_s
-                self._advance(run)
+        while self._parked and self._session.room.look(self.n_busy + 1):
+            run, since_s = self._parked.pop(0)
+            run.started_s += time.monotonic() - since_s
+            self._advance(run)
 
     def dropped(self, keys: Iterable[str]) -> None:
         """Notes that weights were taken off the disk."""
@@ -241,6 +242,8 @@ class Underway:
         # Whoever wants to stop may have hit the job; that is not the trial's fault.
         self._session.tick()
         if lack := lack_of_room(failure):
+            run.lacks += 1
+            check_lacks(lack, run.lacks)
             self._session.room.lack(lack)
             self._go_on(run)
             return
@@ -258,7 +261,7 @@ class Underway:
         message = f"a step that it shares with trial {number} failed: {failure.message}"
         # Whoever loses a worker may try again; where workers are always lost, there is no point.
         reason = "error" if failure.reason == "crashed" else failure.reason
-        given_up = replace(failure, reason=reason, message=message)
+        given_up = replace(failure, reason=reason, message=message, is_in_doubt=False)
         self._end(run, lambda: self._fail(run, given_up, NOTHING))
 
     def _lost_its_parent(self, run: Run) -> bool:

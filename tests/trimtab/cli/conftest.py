@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from trimtab._owners import this_owner
 from trimtab_storage import Lease, NewPoint, Store
 
 BASELINE_FLOPS = 1e9
@@ -129,7 +128,7 @@ def held_by(db: str) -> Callable[[str], str]:
 @pytest.fixture
 def fine_tuning(held_by: Callable[[str], str]) -> str:
     """A study `reviews` whose controller is alive and has measured nothing yet."""
-    return held_by(f"{socket.gethostname()}/{os.getpid()}@1.00")
+    return held_by(this_owner())
 
 
 @pytest.fixture

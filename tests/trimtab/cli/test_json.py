@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import trimtab
@@ -82,12 +84,23 @@ def test_status_of_a_study_whose_controller_was_killed(
 ) -> None:
     """Its lease is good for a while yet, but on this host one can see that nobody has it."""
     killed = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    db = held_by(f"{socket.gethostname()}/{killed.pid}@1.00")
+    started_s = psutil.Process(killed.pid).create_time() - psutil.boot_time()
+    db = held_by(f"{socket.gethostname()}/{killed.pid}@{started_s:.2f}")
     assert read("status", "--db", db)["state"] == "running"
+    with sqlite3.connect(db.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE study SET lease_expires = 1")
+    assert read("status", "--db", db)["state"] == "running", "who is there renews it when it can"
     killed.kill()
     os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
     assert read("status", "--db", db)["state"] == "interrupted", "not waited for by its parent"
     killed.communicate()
+    assert read("status", "--db", db)["state"] == "interrupted"
+
+
+def test_another_process_of_the_same_number_is_not_the_controller(
+    held_by: Callable[[str], str], read: Callable[..., Any]
+) -> None:
+    db = held_by(f"{socket.gethostname()}/{os.getpid()}@0.01")
     assert read("status", "--db", db)["state"] == "interrupted"
 
 

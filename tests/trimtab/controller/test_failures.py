@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from trimtab.controller._failures import MOST_FAILURES, Failures
+from trimtab.controller._failures import LIMITED, MOST_FAILURES, Failures
 from trimtab.controller._runner import MAX_ATTEMPTS
 from trimtab.errors import InterruptedStudyError
 from trimtab_storage import EventRow
@@ -69,7 +69,55 @@ def test_events_of_earlier_versions_tell_of_no_steps() -> None:
     assert Failures(told).known({"step"}) == (3, Failure("error", "no"))
 
 
+def test_a_lack_of_memory_in_doubt_counts_as_a_dead_worker_does() -> None:
+    doubt = Failure("oom_host", "no memory", "", is_in_doubt=True)
+    attempts = [(trial, n, doubt) for trial in (1, 2) for n in range(1, MAX_ATTEMPTS + 1)]
+    assert known_after(*attempts) == (2, doubt)
+    assert known_after(*attempts[:-1]) is None
+
+
+@pytest.mark.parametrize("reason", ["timeout", "oom_host", "error"])
+def test_what_more_time_or_memory_may_mend_counts_only_with_the_same_limits(reason: Any) -> None:
+    few, more = {"trial_timeout": "1 min"}, {"trial_timeout": "2 min"}
+    data = {"attempt": 1, "reason": f"{reason}: no", "detail": "", "steps": ["step"]}
+    if reason in LIMITED:
+        data["limits"] = few
+    events = [EventRow(n, 1, "trial-failed", {**data, "trial": n}, "2026") for n in range(2)]
+    assert Failures(events, few).known({"step"}) == (1, Failure(reason, "no"))
+    assert (Failures(events, more).known({"step"}) is None) == (reason in LIMITED)
+
+
 # In searches
+
+
+@pytest.mark.parametrize("minutes", [10, 20])
+def test_who_raises_the_limit_has_what_ran_into_it_tried_again(
+    bench: Any, fake: Any, minutes: int
+) -> None:
+    def too_slow(job: Any, nth: int) -> Any:
+        slow = isinstance(job, LadderJob) and of_acc(job)
+        return Failure("timeout", "the job ran for longer than 600 s") if slow else None
+
+    bench.run(fake(too_slow), bench.spec(**CHAINS, workers__trial_timeout="10 min"))
+    more = {**CHAINS, "search__trials": 24, "workers__trial_timeout": f"{minutes} min"}
+    again = fake()
+    bench.run(again, bench.spec(**more))
+    assert any(of_acc(job) for job in again.sent if isinstance(job, LadderJob)) == (minutes > 10)
+
+
+def test_who_is_given_up_for_a_lack_of_memory_in_doubt_is_not_tried_again(
+    bench: Any, fake: Any
+) -> None:
+    doubt = Failure("oom_host", "the machine ran out of memory", "", is_in_doubt=True)
+    executor = fake(
+        lambda job, nth: doubt if isinstance(job, LadderJob) and of_acc(job) else None, slots=4
+    )
+    bench.run(executor, bench.spec(**CHAINS))
+    failed = [trial for trial in bench.trials() if trial.state == "failed"]
+    given_up = [trial for trial in failed if "a step that it shares" in str(trial.reason)]
+    tried = sum(of_acc(job) for job in executor.sent if isinstance(job, LadderJob))
+    assert given_up and sum(trial.attempts for trial in failed) == tried + len(given_up)
+    assert bench.problems() == []
 
 
 def of_acc(job: Any) -> bool:

@@ -40,14 +40,14 @@ def test_it_says_nothing_from_too_little_and_counts_this_run_alone() -> None:
     pace = Pace()
     # Of 10 trials, 4 had ended before this run, which makes one every 10 s.
     said = [pace.left_s(now, 4 + now // 10, 1, 10) for now in range(0, 61, 10)]
-    assert said == [None, None, None, 30.0, 20.0, 10.0, 0.0]
+    assert said == [None, None, None, 30.0, 20.0, 10.0, None]
 
 
-def test_it_goes_down_while_a_trial_runs_and_never_below_nothing() -> None:
+def test_it_goes_down_while_a_trial_runs_and_does_not_say_nothing_is_left() -> None:
     pace = Pace()
     for now in range(0, 40, 10):
         pace.left_s(now, now // 10, 1, 4)
-    assert [pace.left_s(now, 3, 1, 4) for now in (30, 36, 40, 99)] == [10.0, 4.0, 0.0, 0.0]
+    assert [pace.left_s(now, 3, 1, 4) for now in (30, 36, 40, 99)] == [10.0, 4.0, None, None]
 
 
 def test_it_waits_for_the_first_trial() -> None:

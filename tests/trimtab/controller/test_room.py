@@ -10,6 +10,7 @@ import pytest
 
 from trimtab.controller import _room, _trials
 from trimtab.controller._room import Room, patient
+from trimtab.controller._runner import MOST_LACKS
 from trimtab.errors import InterruptedStudyError
 from trimtab_storage import ArtifactFiles, DiskFullError, PlaceError, Store
 from trimtab_workers.executors import Failure
@@ -30,10 +31,10 @@ def room_of(
 ) -> Room:
     """Room on a disk that has so many bytes free, look by look, and then the last of them."""
 
-    def free_bytes() -> float:
-        return free.pop(0) if len(free) > 1 else free[0]
+    def has_room(n_bytes: float) -> bool:
+        return (free.pop(0) if len(free) > 1 else free[0]) >= n_bytes
 
-    return Room(SimpleNamespace(free_bytes=free_bytes), check, lambda: left_s)  # type: ignore[arg-type]
+    return Room(SimpleNamespace(has_room=has_room), check, lambda: left_s)  # type: ignore[arg-type]
 
 
 def failing(times: int) -> Any:
@@ -52,7 +53,7 @@ def test_a_write_is_done_again_until_there_is_room_and_that_is_said_once(caplog:
     store = patient(SimpleNamespace(log_event=failing(4), url="x"), room_of([1e9]))  # type: ignore[arg-type]
     assert store.log_event(7) == 7 and store.url == "x"  # type: ignore[call-arg, arg-type, comparison-overlap]
     assert [record.message for record in caplog.records] == [
-        f"paused: {FULL}; it goes on by itself as soon as 16 MiB are free",
+        f"paused: {FULL}; it goes on by itself as soon as there is room",
         "there is room again: it goes on",
     ]
 
@@ -105,10 +106,10 @@ def test_what_is_short_stays_so_until_there_is_room_for_a_model(caplog: Any) -> 
 
 
 def test_a_place_that_cannot_be_asked_holds_nothing_up() -> None:
-    def refuse() -> float:
+    def refuse(n_bytes: float) -> bool:
         raise PlaceError("not there")
 
-    room = Room(SimpleNamespace(free_bytes=refuse), lambda: None, lambda: 60.0)  # type: ignore[arg-type]
+    room = Room(SimpleNamespace(has_room=refuse), lambda: None, lambda: 60.0)  # type: ignore[arg-type]
     assert room.look()
 
 
@@ -147,7 +148,7 @@ def test_a_full_disk_pauses_the_run_and_costs_no_trial(
 ) -> None:
     """As often as a trial may crash, and more."""
     full = Failure("disk_full", "OSError: [Errno 28] No space left on device")
-    executor = fake(lambda job, nth: full if isinstance(job, kind) and nth < 4 else None, slots)
+    executor = fake(lambda job, nth: full if isinstance(job, kind) and nth < 3 else None, slots)
     bench.run(executor)
     assert bench.states() == ["complete"] * 4 and bench.problems() == []
     assert [trial.attempts for trial in bench.trials()] == [1] * 4
@@ -161,7 +162,7 @@ def test_while_the_disk_is_full_nothing_is_sent_out(
     bench: Any, fake: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free, seen = [1e9], list[int]()
-    monkeypatch.setattr(ArtifactFiles, "free_bytes", lambda files: free[0])
+    monkeypatch.setattr(ArtifactFiles, "has_room", lambda files, n_bytes: free[0] >= n_bytes)
     full = Failure("disk_full", "DiskFullError: no room under here, because the disk is full")
 
     def script(job: Any, nth: int) -> Any:
@@ -195,11 +196,56 @@ def test_no_trial_starts_where_a_model_has_no_room(
 
     executor = fake()
     with monkeypatch.context() as patch, pytest.raises(InterruptedStudyError):
-        patch.setattr(ArtifactFiles, "free_bytes", lambda files: 1e6)
+        patch.setattr(ArtifactFiles, "has_room", lambda files, n_bytes: n_bytes <= 1e6)
         bench.run(executor, stop=stop)
     assert executor.count(LadderJob) == 0 and bench.trials() == []
     (said,) = [record.message for record in caplog.records]
     assert "too little room for another model under" in said
+    bench.run(fake())
+    assert bench.states() == ["complete"] * 4 and bench.problems() == []
+
+
+def test_room_for_fewer_models_at_a_time_is_used_without_a_word(
+    bench: Any, fake: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[float] = []
+
+    def has_room(files: Any, n_bytes: float) -> bool:
+        wanted.append(n_bytes)
+        return n_bytes <= one
+
+    def expect(room: Room, model_bytes: float) -> None:
+        room._model_bytes = 4e8
+
+    monkeypatch.setattr(Room, "expect", expect)
+    monkeypatch.setattr(ArtifactFiles, "has_room", has_room)
+    one = _room.LEAST_BYTES + 4e8
+    bench.run(fake(slots=3))
+    assert bench.states() == ["complete"] * 4 and not caplog.records
+    assert max(wanted) > one, "it was asked for more"
+
+
+def test_what_nobody_needs_is_dropped_before_the_user_is_asked_for_room(caplog: Any) -> None:
+    dropped: list[int] = []
+    room = room_of([0.0, 1e9])
+    room.make_room = lambda: dropped.append(1)
+    assert room.look() and dropped == [1] and not caplog.records
+    short = room_of([0.0])
+    short.make_room = lambda: dropped.append(2)
+    assert not any(short.look() for _ in range(3)) and dropped == [1, 2], "once"
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("kind", [BaselineJob, LadderJob])
+def test_a_disk_that_is_full_where_nobody_looks_ends_the_run(
+    bench: Any, fake: Any, kind: type
+) -> None:
+    """Instead of doing the same work again and again."""
+    full = Failure("disk_full", "OSError: [Errno 28] No space left on device: '/elsewhere'")
+    executor = fake(lambda job, nth: full if isinstance(job, kind) else None)
+    with pytest.raises(DiskFullError, match="elsewhere.*the same command goes on"):
+        bench.run(executor)
+    assert executor.count(kind) == MOST_LACKS + 1
     bench.run(fake())
     assert bench.states() == ["complete"] * 4 and bench.problems() == []
 
@@ -214,7 +260,7 @@ def test_the_time_ends_a_pause_too(
     def script(job: Any, nth: int) -> Any:
         is_full = isinstance(job, kind) and (kind is BaselineJob or executor.count(kind) > 1)
         if is_full:
-            monkeypatch.setattr(ArtifactFiles, "free_bytes", lambda files: 0.0)
+            monkeypatch.setattr(ArtifactFiles, "has_room", lambda files, n_bytes: False)
         return full if is_full else None
 
     executor, spec = fake(script), bench.spec(search__time="2 s")

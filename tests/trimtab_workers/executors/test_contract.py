@@ -293,6 +293,22 @@ class TestEveryExecutor:
         assert executor.wait(0.2) == []
 
 
+def test_a_value_that_cannot_be_taken_over_costs_nothing_but_that(
+    pool: Executor, collect: Collect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    def refuse(value: Any) -> Any:
+        raise MemoryError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ray, "put", refuse)
+        for _ in range(4):
+            pool.submit(Share("too much"))
+        outcomes = collect(pool, 4).values()
+    assert all(outcome.value[2:] == (999_999.0, True) for outcome in outcomes)
+
+
 def test_what_a_worker_made_for_all_is_read_by_the_others_even_when_it_is_dead(
     pool: Executor, collect: Collect, until: Callable[..., None]
 ) -> None:

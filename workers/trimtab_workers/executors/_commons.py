@@ -26,23 +26,29 @@ class Commons:
 
     def __init__(self) -> None:
         self.refs: dict[str, Any] = {}
+        self._tried: set[str] = set()
 
     def take_over(self, made: Mapping[str, Any]) -> None:
-        """Puts what a worker made into the store anew, as ours; the first of a name stays."""
-        for name in made.keys() - self.refs.keys():
-            with contextlib.suppress(ray.exceptions.RayError):  # the worker died, or no room
+        """Puts what a worker made into the store anew, as ours; the first of a name stays.
+
+        It is tried once for each name: where it takes too long, it would every time.
+        """
+        for name in made.keys() - self._tried:
+            self._tried.add(name)
+            # Whatever it is (the worker died, no room, a lost connection), each makes its own.
+            with contextlib.suppress(Exception):
                 self.refs[name] = ray.put(ray.get(made[name], timeout=_DRIVERS_PATIENCE_S))
 
     def clear(self) -> None:
         """Lets go of all of it."""
-        self.refs = {}
+        self.refs, self._tried = {}, set()
 
 
 class Share:
     """A worker's side: takes values from the store, and puts there what it had to make.
 
     Attributes:
-        made: References to what this worker made and the driver has not taken over yet.
+        made: References to what this worker made for its present job.
     """
 
     def __init__(self) -> None:
@@ -50,9 +56,8 @@ class Share:
         self._refs: Mapping[str, Any] = {}
 
     def renew(self, refs: Mapping[str, Any]) -> None:
-        """Takes in what the driver has by now."""
-        self._refs = refs
-        self.made = {name: ref for name, ref in self.made.items() if name not in refs}
+        """Takes in what the driver has by now; what it did not take over is nobody's any more."""
+        self._refs, self.made = refs, {}
 
     def get(self, name: str, make: Callable[[], Any]) -> Any:
         """Gives the value of a name; arrays in one from the store cannot be written to."""
@@ -60,6 +65,6 @@ class Share:
             with contextlib.suppress(ray.exceptions.RayError):
                 return ray.get(self._refs[name], timeout=_PATIENCE_S)
         value = make()
-        with contextlib.suppress(ray.exceptions.RayError):
+        with contextlib.suppress(Exception):
             self.made[name] = ray.put(value)
         return value

@@ -222,11 +222,11 @@ class RayExecutor(Executor):
         try:
             # The copy can be written to, and frees Ray's own, which lies in shared memory.
             returned, made = ray.get(seat.result)
-            self._commons.take_over(made)
             outcome = copy.deepcopy(returned)
             if outcome.failure is not None:
                 outcome = replace(outcome, failure=seat.located(outcome.failure))
             self._outcomes.append(outcome)
+            self._commons.take_over(made)
         except (ray.exceptions.RayTaskError, ray.exceptions.RaySystemError) as error:
             self._fail(entry.ticket, transport_failure(error))
         except ray.exceptions.RayError as error:
