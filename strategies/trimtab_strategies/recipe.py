@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from trimtab_strategies.base import PRICES, Value, default_choices
@@ -24,7 +25,7 @@ class Step:
     @classmethod
     def of(cls, strategy: str, choices: Mapping[str, Value]) -> Step:
         """Builds a step whose choices are in one canonical order."""
-        return cls(strategy, tuple(sorted(choices.items())))
+        return cls(strategy, tuple(_choice(*chosen) for chosen in sorted(choices.items())))
 
     @property
     def choices_dict(self) -> dict[str, Value]:
@@ -34,6 +35,12 @@ class Step:
     def with_choices(self, **more: Value) -> Step:
         """Gives the same step with further choices, such as the rung of a ladder."""
         return Step.of(self.strategy, {**self.choices_dict, **more})
+
+
+# A long search keeps thousands of recipes, whose choices are mostly the same few.
+@lru_cache(maxsize=4096, typed=True)
+def _choice(name: str, value: Value) -> tuple[str, Value]:
+    return name, value
 
 
 Recipe = tuple[Step, ...]

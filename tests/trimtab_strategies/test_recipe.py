@@ -78,3 +78,9 @@ def test_measured_prices_are_not_told_on_a_line():
     assert describe([step]) == "fisher(cost=latency, ridge=0.5)"
     ltp = {"strategy": "ltp", "choices": {}}
     assert "prices" not in describe([step, ltp])
+
+
+def test_equal_choices_are_kept_once_and_stay_of_their_type() -> None:
+    steps = [Step.of("s", {"choice": value}) for value in (1, 1.0, True, "1", 1)]
+    assert [type(step.choices[0][1]) for step in steps] == [int, float, bool, str, int]
+    assert steps[0].choices[0] is steps[-1].choices[0]
