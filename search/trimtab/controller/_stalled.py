@@ -5,6 +5,7 @@ from __future__ import annotations
 from trimtab.controller._history import History
 from trimtab.controller._stopping import StopRule
 from trimtab_storage import Reader
+from trimtab_strategies.recipe import Recipe
 
 
 class StallWatch:
@@ -32,6 +33,11 @@ class StallWatch:
             self._rule.note_points(self._reader.points(self._study_id, after_id=self._rule.seen_id))
             self._rule.is_over()
         return self.line is not None
+
+    def pass_over(self, recipe: Recipe) -> None:
+        """Takes down that a recipe is not going to be tried, so that nobody waits for it."""
+        self._rule.pass_over(recipe)
+        self._ended_then = -1
 
     @property
     def line(self) -> str | None:

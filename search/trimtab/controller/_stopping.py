@@ -104,6 +104,10 @@ class StopRule:
             if made and trial.state in ENDED:
                 self._gain.ended(trial.id, trial.finished_at or "", trial.number)
 
+    def pass_over(self, recipe: Recipe) -> None:
+        """Takes down that a recommended recipe is not going to be tried."""
+        self._untried.discard(recipe)
+
     def note_points(self, points: Sequence[PointRow]) -> None:
         """Takes down points that are new; what is timed of them later has no part in it."""
         for trial_id, pairs in pairs_by_trial(points).items():

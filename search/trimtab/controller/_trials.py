@@ -244,6 +244,7 @@ class TrialLoop:
             if not self._is_hopeless(recipe):
                 return recipe
             hopeless.append(Told(recipe, None))
+            self._stalled.pass_over(recipe)
             self._session.tick()
         last = hopeless[-1].recipe
         return None if self._prospect.is_too_dear(last) else last

@@ -136,6 +136,14 @@ def test_what_is_recommended_and_not_tried_holds_the_rule_back() -> None:
     assert not is_over(StopRule(Stop(patience=2), 0.01, recipes), trials[:-1], points)
 
 
+def test_what_is_recommended_and_passed_over_does_not() -> None:
+    trials, points = rows((0.02, 0.5), None, None, None)
+    rule = StopRule(Stop(patience=2), 0.01, [from_plain(trial.recipe) for trial in trials])
+    assert not is_over(rule, trials[:-1], points)
+    rule.pass_over(from_plain(trials[-1].recipe))
+    assert rule.is_over()
+
+
 def test_without_a_rule_nothing_is_over() -> None:
     assert not is_over(StopRule(None, 0.01, []), *rows((0.02, 0.5), None, None))
 
