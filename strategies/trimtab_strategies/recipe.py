@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from trimtab_strategies.base import PRICES, Value, default_choices
@@ -21,6 +21,17 @@ class Step:
 
     strategy: str
     choices: tuple[tuple[str, Value], ...]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # For each proposal all recipes that were tried are looked at.
+        return hash((self.strategy, self.choices))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Step, (self.strategy, self.choices)  # as each process hashes in its own way
 
     @classmethod
     def of(cls, strategy: str, choices: Mapping[str, Value]) -> Step:

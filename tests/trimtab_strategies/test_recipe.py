@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 
@@ -84,3 +85,13 @@ def test_equal_choices_are_kept_once_and_stay_of_their_type() -> None:
     steps = [Step.of("s", {"choice": value}) for value in (1, 1.0, True, "1", 1)]
     assert [type(step.choices[0][1]) for step in steps] == [int, float, bool, str, int]
     assert steps[0].choices[0] is steps[-1].choices[0]
+
+
+def test_a_step_that_came_from_another_process_is_the_same_in_a_set():
+    code = (
+        "import pickle, sys; from trimtab_strategies.recipe import Step; "
+        "step = Step.of('s', {'a': 'b'}); hash(step); "
+        "sys.stdout.buffer.write(pickle.dumps(step))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert pickle.loads(out.stdout) in {Step.of("s", {"a": "b"})}

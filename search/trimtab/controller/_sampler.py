@@ -8,6 +8,7 @@ number alone.
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState, create_trial
 
+from trimtab.controller._favourites import choose, ranked
 from trimtab.controller._quick_tpe import ToldTrial, estimator, study_of
 from trimtab.controller._space import RecipeSpace
 from trimtab.selection import RecipeScores
@@ -68,7 +70,8 @@ def propose(
 
     What is known to be good comes first, then the recommended recipes. Then a multi-objective
     tree-structured Parzen estimator minimises the lowest cost within the allowed drop and the
-    lowest drop within the budget, with the excess over the limits as a constraint. A recipe that
+    lowest drop within the budget, with the excess over the limits as a constraint, mostly within
+    the combinations of strategies that did best (see ``_favourites``). A recipe that
     was tried already is drawn again; so is one whose scores are known, until nothing else is left.
     """
     tried = {told.recipe for told in history}
@@ -77,11 +80,13 @@ def propose(
     for recipe in planned(space, known):
         if recipe not in tried:
             return recipe
+    telling = most_telling([*elsewhere, *history])
+    order, rng = _favourites(space, telling), random.Random(stable_key("order", seed, number))
     for sampler, attempts in _samplers(seed, number):
-        study = _study(space, most_telling([*elsewhere, *history]), sampler)
+        study = _study(space, telling, sampler)
         for _ in range(attempts):
             trial = study.ask()
-            recipe = space.draw(trial)
+            recipe = space.draw(trial, choose(order, rng))
             if recipe not in seen:
                 return recipe
             study.tell(trial, state=TrialState.FAIL)
@@ -106,6 +111,11 @@ def planned(space: RecipeSpace, known: Known) -> list[Recipe]:
     elsewhere = {told.recipe for told in known.told}
     wanted = [*known.first, usual, *known.later, *others]
     return [recipe for recipe in dict.fromkeys(wanted) if recipe not in elsewhere]
+
+
+def _favourites(space: RecipeSpace, telling: Sequence[Told]) -> list[str]:
+    named = [(space.combination_of(told.recipe), told.scores) for told in telling]
+    return ranked((name, scores) for name, scores in named if name and scores is not None)
 
 
 def _samplers(seed: int, number: int) -> Iterable[tuple[BaseSampler, int]]:

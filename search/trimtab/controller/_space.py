@@ -88,10 +88,17 @@ class RecipeSpace:
             if value != choice.default and choice.admits(value)
         ]
 
-    def draw(self, trial: Trial) -> Recipe:
-        """Draws one recipe."""
+    def combination_of(self, recipe: Recipe) -> str | None:
+        """Names the strategies of a recipe; None if they are no combination of this space."""
+        name = "+".join(step.strategy for step in recipe)
+        return name if name in self._combinations else None
+
+    def draw(self, trial: Trial, combination: str | None = None) -> Recipe:
+        """Draws one recipe, of a combination if one is named."""
         names = tuple(self._combinations)
-        drawn = str(trial.suggest_categorical(STRATEGY, names)) if len(names) > 1 else names[0]
+        drawn = combination or names[0]
+        if combination is None and len(names) > 1:
+            drawn = str(trial.suggest_categorical(STRATEGY, names))
         chosen = self._combinations[drawn]
         return self._recipe(chosen, {name: self._draw(trial, name, chosen) for name in chosen})
 
@@ -101,8 +108,8 @@ class RecipeSpace:
         A study whose pins were never changed holds all its recipes; the check keeps a table that
         was written by another version from confusing the sampler.
         """
-        combination = "+".join(step.strategy for step in recipe)
-        if combination not in self._combinations:
+        combination = self.combination_of(recipe)
+        if combination is None:
             return None
         named: dict[str, tuple[Value, BaseDistribution]] = {}
         for step in recipe:
