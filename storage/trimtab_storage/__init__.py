@@ -89,8 +89,8 @@ __all__ = [
     "check_invariants",
     "database_path",
     "points_frame",
-    "sqlite_caution",
     "signals_wait",
+    "sqlite_caution",
     "trials_frame",
 ]
 
