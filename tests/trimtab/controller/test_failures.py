@@ -106,8 +106,10 @@ def test_who_raises_the_limit_has_what_ran_into_it_tried_again(
 
 
 def test_who_is_given_up_for_a_lack_of_memory_in_doubt_is_not_tried_again(
-    bench: Any, fake: Any
+    bench: Any, fake: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Else what failed is seldom proposed again.
+    monkeypatch.setattr("trimtab.controller._favourites.FREE", 1.0)
     doubt = Failure("oom_host", "the machine ran out of memory", "", is_in_doubt=True)
     executor = fake(
         lambda job, nth: doubt if isinstance(job, LadderJob) and of_acc(job) else None, slots=4
