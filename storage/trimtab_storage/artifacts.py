@@ -158,7 +158,7 @@ class ArtifactFiles:
                 with (folder / "probe").open("wb") as probe:
                     probe.write(bytes(_PROBE_BYTES))
                     _reserve(probe.fileno(), int(n_bytes))
-                sync_tree(folder)
+                    os.fsync(probe.fileno())
                 return True
         except DiskFullError:
             return False

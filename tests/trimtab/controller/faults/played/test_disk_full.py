@@ -17,6 +17,8 @@ import psutil
 import pytest
 from sqlalchemy import Engine, event
 
+from trimtab_storage import ArtifactFiles
+
 pytestmark = pytest.mark.slow
 
 TRIALS, MOST = 6, 50
@@ -40,6 +42,7 @@ class FullDisk:
         """Takes the room, in the process of a controller that is about to start."""
         event.listen(Engine, "do_execute", self._execute)
         patch.setattr("trimtab_storage.artifacts.sync_tree", self._sync)
+        patch.setattr(ArtifactFiles, "has_room", lambda files, n_bytes: self._has_room())
         patch.setattr("trimtab.controller._room.LOOK_EVERY_S", LOOK_EVERY_S)
         # The tests' own handlers are inherited, and keep warnings from going to stderr.
         logging.getLogger("trimtab").addHandler(logging.StreamHandler())
@@ -50,6 +53,9 @@ class FullDisk:
             if self.count.value == self._at:
                 self._end_s.value = time.monotonic() + self._for_s
             return self.count.value == self._at or time.monotonic() < self._end_s.value
+
+    def _has_room(self) -> bool:
+        return time.monotonic() >= self._end_s.value
 
     def _execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> None:
         if statement.split()[0] in ("INSERT", "UPDATE", "DELETE", "CREATE") and self._is_full():
