@@ -43,6 +43,7 @@ class Room:
         self._model_bytes = 0.0
         self._looked_s, self._looked_for, self._held_s = -math.inf, 0, -math.inf
         self._has_said = self._is_writing = False
+        self._lack: DiskFullError | None = None
         self.is_short = False
         self.make_room: Callable[[], None] = lambda: None
 
@@ -66,8 +67,19 @@ class Room:
             self._say_end()
         return not self.is_short
 
+    def check_nothing_missed(self) -> None:
+        """Says that there was no room where the time is up and nothing has finished.
+
+        Raises:
+            DiskFullError: something waits for room.
+        """
+        if self.is_short:
+            error = self._lack or DiskFullError("the disk is full: make room")
+            raise DiskFullError(f"{error}; the same command goes on") from error
+
     def lack(self, error: DiskFullError) -> None:
         """Takes note that a job had no room; none is to be sent out until `look` finds some."""
+        self._lack = error
         self._held_s, self.is_short = time.monotonic() + LOOK_EVERY_S, True
         self._say(error)
 

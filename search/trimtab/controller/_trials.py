@@ -133,6 +133,8 @@ class TrialLoop:
             if counts[TrialState.COMPLETE] > 0 and time.monotonic() > until:
                 return
             self._turn()
+        if not self._store.trial_counts(self._session.study.id)[TrialState.COMPLETE]:
+            self._session.room.check_nothing_missed()
 
     def _time_points(self) -> None:
         """Times points when that is due, once what runs has come back: the slot is exclusive."""
