@@ -1,10 +1,10 @@
 """Ctrl-C and SIGTERM end a command, once, and are never lost.
 
 Python raises what a signal means wherever the main thread happens to be. In a finalizer it is
-thrown away (a library of regular expressions has one), and some libraries catch everything while
-they are imported: the command would go on. So a finalizer's is raised again; what came is
-remembered, and asked for between the steps of a run; and a second signal is obeyed unless the first
-is at work.
+thrown away (a library of regular expressions has one), and while libraries are imported some catch
+everything, and others, which are not written in Python, end the process by it. So a finalizer's is
+raised again, and that of an import once it is over; what came is remembered, and asked for between
+the steps of a run; and a second signal is obeyed unless the first is at work.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ def obey_signals(say_patience: Callable[[], None]) -> None:
             say_patience()
             return
         _stopped = True
+        if _is_importing(frame):
+            _try_again()
+            return
         raise Stopped
 
     for each in _SIGNALS:
@@ -63,6 +66,10 @@ def _raise_again(lost: sys.UnraisableHookArgs) -> None:
     if not issubclass(lost.exc_type, Stopped):
         _show_lost(lost)
         return
+    _try_again()
+
+
+def _try_again() -> None:
     again = threading.Timer(_AGAIN_AFTER_S, _thread.interrupt_main, [signal.SIGTERM])
     again.daemon = True
     again.start()
@@ -72,6 +79,12 @@ def wait_for_the_end(say_patience: Callable[[], None]) -> None:
     """Lets nothing stop the last words of a command any more."""
     for each in _SIGNALS:
         signal.signal(each, lambda number, frame: say_patience())
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _is_unwinding() -> bool:

@@ -23,7 +23,7 @@ def check_lacks(lack: DiskFullError, n_lacks: int) -> None:
         DiskFullError: it had no room again and again, though there seemed to be some.
     """
     if n_lacks > MOST_LACKS:
-        raise DiskFullError(f"{lack}; the same command goes on")
+        _give_up(lack)
 
 
 def lack_of_room(failure: Failure) -> DiskFullError | None:

@@ -111,6 +111,35 @@ def test_signals_are_not_lost(case: str, out: str, patience: bool, python: Any) 
     assert "Traceback" not in ran.err
 
 
+IMPORTING = """
+import sys
+import time
+import trimtab.cli._main as main
+
+def imports(*_):
+    import library
+    time.sleep(20)
+    raise AssertionError("the signal was lost")
+
+sys.path.insert(0, sys.argv[1])
+main._invoke = imports
+sys.exit(main.run_command(["status"]))
+"""
+
+
+def test_a_signal_waits_for_the_end_of_an_import(tmp_path: Path, python: Any) -> None:
+    """In one that is not written in Python its exception would end the process."""
+    (tmp_path / "library.py").write_text(
+        "import signal, time\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+        "time.sleep(0.5)\n"
+        "print('imported')\n"
+    )
+    ran = python(IMPORTING, tmp_path)
+    assert (ran.code, ran.out) == (130, "imported\n")
+    assert ran.err.splitlines()[-1].startswith("stopped; what was measured is kept")
+
+
 SWALLOWING = """
 import signal
 import sys
