@@ -81,7 +81,7 @@ def emit_of_study(
                 chosen,
                 forge,
                 out,
-                max_drop=limits.max_drop,
+                limits=limits,
                 force=force,
                 check=check,
                 insist=insist,

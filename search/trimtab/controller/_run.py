@@ -22,7 +22,7 @@ from trimtab.emission import Emission, LatencyMissedError, emit_checkpoint, emit
 from trimtab.errors import InputError, NothingFinishedError
 from trimtab.forge import Forge
 from trimtab.query import choose_among
-from trimtab.selection import Choice, Limits
+from trimtab.selection import Choice, Limits, is_feasible
 from trimtab.spec import Spec
 from trimtab_storage import PointRow, Store, StudyState, TrialState, sqlite_caution
 from trimtab_workers.executors import Executor, Job
@@ -113,12 +113,15 @@ def _prospect(session: Session, baseline: Baseline) -> Prospect:
 
 
 def _tell_latency(session: Session, stopwatch: Stopwatch | None, emission: Emission) -> None:
-    """Records a miss of what was delivered all the same, and says what could not be told."""
+    """Records what else than its point a delivery took, and says what could not be told."""
     latency = emission.latency
     if stopwatch is None or latency is None:
         return
-    if latency["holds"] is False:
-        session.consider(stopwatch.note_missed(emission.point, latency))
+    assert session.limits is not None
+    was_feasible = is_feasible(emission.point, session.limits)
+    is_better = emission.choice is not None and emission.choice.feasible and not was_feasible
+    if latency["holds"] is False or is_better:
+        session.consider(stopwatch.note_delivered(emission.point, latency))
     if doubts := doubts_of(latency):
         session.reporter.note(f"the checkpoint's latency could not be confirmed: {doubts}")
 
@@ -154,7 +157,7 @@ def _deliver(session: Session, baseline: Baseline, stopwatch: Stopwatch | None) 
             choice,
             forge,
             Path(session.spec.output) / CHECKPOINT,
-            max_drop=limits.max_drop,
+            limits=limits,
             force=True,
             check=None if stopwatch is None else stopwatch.check(),
             insist=insist,
@@ -163,7 +166,7 @@ def _deliver(session: Session, baseline: Baseline, stopwatch: Stopwatch | None) 
     def on_miss(point: PointRow, missed: LatencyMissedError) -> None:
         assert stopwatch is not None
         session.reporter.note(f"point {point.id} is not delivered: {missed}")
-        session.consider([*stopwatch.note_missed(point, missed.latency), *stopwatch.settle()])
+        session.consider([*stopwatch.note_delivered(point, missed.latency), *stopwatch.settle()])
 
     def choose() -> Choice[PointRow]:
         points = session.points()
@@ -175,6 +178,7 @@ def _deliver(session: Session, baseline: Baseline, stopwatch: Stopwatch | None) 
     choice, emission = emit_what_holds(choose, emit, on_miss)
     choice = emission.choice or choice
     _tell_latency(session, stopwatch, emission)
+    choice = replace(choice, point=session.store.point(choice.point.id) or choice.point)
     cost = "latency" if choice.point.on_latency_frontier and not _limits_flops(limits) else "flops"
     frontier = session.store.frontier(session.study.id, cost)
     timing = None if stopwatch is None else session.spending.cost(session.elapsed_s)

@@ -177,8 +177,8 @@ class Stopwatch:
         """Gives how a checkpoint is timed before it is delivered."""
         return check_of(self._wanted, self._limits, self._references)
 
-    def note_missed(self, point: PointRow, latency: Mapping[str, Any]) -> list[PointRow]:
-        """Takes down what a written checkpoint took, which its point had promised otherwise."""
+    def note_delivered(self, point: PointRow, latency: Mapping[str, Any]) -> list[PointRow]:
+        """Takes down what a written checkpoint took, of which its point had told otherwise."""
         rows = self._timer.record({point.id: measured_of(point.latency, latency)})
         self._take_in(rows)
         return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -31,7 +31,7 @@ class Emission:
     """A checkpoint that was written, and how its point did on rows that nothing was chosen on.
 
     ``latency`` is what it took in a fresh process, None where that was not asked for; ``choice`` is
-    what it was chosen as, which is not feasible any more where it took too long.
+    what it was chosen as, feasible or not as that time has it.
     """
 
     path: Path
@@ -58,7 +58,7 @@ def emit_checkpoint(
     forge: Forge,
     out: Path,
     *,
-    max_drop: float | None,
+    limits: Limits,
     force: bool = False,
     check: LatencyCheck | None = None,
     insist: bool = False,
@@ -83,7 +83,7 @@ def emit_checkpoint(
     with partial_folder(target) as partial:
         forge.ensure(baseline_key)
         undone = forge.ensure(point.artifact_key).meta.get("undone", [])
-        certificate = Certificate.measure(store, study, point, forge, max_drop)
+        certificate = Certificate.measure(store, study, point, forge, limits.max_drop)
         job = ReferenceJob(forge.place, point.artifact_key, point.knobs)
         reference = forge.run(job, "storing logits")
         facts = {**_facts(study, choice, certificate, reference), "undone": undone}
@@ -96,8 +96,8 @@ def emit_checkpoint(
             store.log_event(study.id, "latency", event)
             if insist:
                 check.insist(latency)
-            choice = check.judged(choice, latency)
-            facts |= {"delivered_latency": latency, **_verdict(facts, choice)}
+            choice = check.judged(choice, latency, limits)
+            facts |= {"delivered_latency": latency, **_verdict(facts, study, choice, latency)}
             describe_checkpoint(partial, facts)
         verify_in_fresh_process(partial)
         certificate.record(store, study.id)
@@ -106,9 +106,13 @@ def emit_checkpoint(
     return Emission(out, point, certificate, choice, latency)
 
 
-def _verdict(facts: dict[str, Any], choice: Choice[PointRow]) -> dict[str, Any]:
+def _verdict(
+    facts: dict[str, Any], study: StudyRow, choice: Choice[PointRow], latency: dict[str, Any]
+) -> dict[str, Any]:
     """Gives what the manifest says of the limits, now that the checkpoint was timed."""
     meets_spec = facts["meets_spec"] and (choice.feasible or not facts["feasible"])
+    if choice.feasible and not facts["feasible"]:
+        meets_spec = is_feasible(replace(choice.point, latency=latency), Limits(**study.limits))
     relaxations = list(choice.relaxations)
     return {"feasible": choice.feasible, "meets_spec": meets_spec, "relaxations": relaxations}
 

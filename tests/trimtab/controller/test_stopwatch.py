@@ -257,13 +257,33 @@ def test_what_takes_too_long_and_is_delivered_all_the_same_is_said_to(
         if options["insist"]:
             raise LatencyMissedError(latency, 6.0)
         made = deliver(store, study, choice, *others, **options)
-        judged = options["check"].judged(choice, latency)
+        judged = options["check"].judged(choice, latency, options["limits"])
         return replace(made, choice=judged, latency=latency)
 
     monkeypatch.setattr(_run, "emit_checkpoint", emit)
     result = bench.run(fake(), wanted(bench, max_drop="90 pt", search__trials=12))
     assert not result.choice.feasible and result.choice.relaxations
     assert not bench.store.point(result.choice.point.id).feasible
+
+
+def test_what_was_too_slow_in_the_search_and_is_fast_enough_when_delivered_holds(
+    bench: Any, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies there counts, and the tables say so."""
+    deliver = _run.emit_checkpoint
+
+    def emit(store: Any, study: Any, choice: Any, *others: Any, **options: Any) -> Any:
+        latency = {**choice.point.latency, "value": 0.1, "low": 0.1, "high": 0.1, "holds": True}
+        made = deliver(store, study, choice, *others, **options)
+        judged = options["check"].judged(choice, latency, options["limits"])
+        return replace(made, choice=judged, latency=latency)
+
+    monkeypatch.setattr(_run, "emit_checkpoint", emit)
+    tight = {"latency": {"p95": "1%", "batch_size": 2}}
+    result = bench.run(fake(), wanted(bench, budget=tight, max_drop="90 pt"))
+    assert result.choice.feasible and not result.choice.relaxations
+    point = bench.store.point(result.choice.point.id)
+    assert point.feasible and point.latency["value"] == 0.1 == result.choice.point.latency["value"]
 
 
 def test_another_statistic_needs_no_timing(bench: Any, fake: Any) -> None:

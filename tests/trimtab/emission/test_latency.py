@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from trimtab._parts import parts_of
+from trimtab.controller._ranking import Setting
 from trimtab.emission import LatencyCheck, LatencyMissedError, emit_what_holds
 from trimtab.emission._latency import MOST_CANDIDATES, MOST_TRIES
 from trimtab.errors import JobError
-from trimtab.selection import Choice
+from trimtab.selection import Choice, Limits
 from trimtab_workers.latency.summary import summarise
 from trimtab_workers.latency.workload import Workload
 
@@ -179,13 +180,35 @@ def test_a_checkpoint_holds_where_it_keeps_to_all_limits(
     assert list(samples) == [*SAMPLES, "others"] and len(samples["others"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("drop", "holds", "was_feasible", "is_feasible"),
+    [
+        (0.01, True, False, True),
+        (0.03, True, False, False),
+        (0.01, None, False, False),
+        (0.01, None, True, True),
+        (0.01, False, True, False),
+    ],
+)
+def test_what_was_timed_last_counts_but_makes_up_for_no_drop(
+    drop: float, holds: bool | None, was_feasible: bool, is_feasible: bool, tmp_path: Any
+) -> None:
+    found, _, _ = measured(SHARE, tmp_path)
+    point = Setting(drop, 5e8, 0.5, latency={"value": 99.0, "high": 99.0, "verdict": "stable"})
+    limits = Limits(max_drop=0.02, max_flops_ratio=0.6, max_latency_ms=SHARE.max_ms)
+    choice = Choice(point, was_feasible, [] if was_feasible else ["raise latency"])
+    judged = SHARE.judged(choice, {**found, "holds": holds}, limits)  # type: ignore[arg-type]
+    assert judged.feasible is is_feasible
+    assert not (judged.feasible and judged.relaxations)
+
+
 def test_the_limit_that_is_missed_is_named(tmp_path: Any) -> None:
     check = with_mean(2.0)
     found, _, _ = measured(check, tmp_path)
     assert SHARE.holds(found), "the first limit is kept to"
     with pytest.raises(LatencyMissedError, match=r"\(mean at batch 32\), and 2 ms are allowed"):
         check.insist(found)
-    judged = check.judged(Choice(SimpleNamespace(id=1), True, []), found)  # type: ignore[type-var]
+    judged = check.judged(Choice(SimpleNamespace(id=1), True, []), found, Limits())  # type: ignore[type-var]
     (said,) = judged.relaxations
     assert said.startswith("raise latency mean at batch 32 from 2 ms to ") and not judged.feasible
     with_mean(3.0).insist({**found, "holds": True})
@@ -250,5 +273,5 @@ def test_limits_that_differ_in_threads_are_named_by_them(tmp_path: Any) -> None:
     assert [job.workload.threads for job in jobs] == [1, 4]
     with pytest.raises(LatencyMissedError, match=r"\(p95 at batch 1 on 4 threads\)"):
         check.insist(found)
-    judged = check.judged(Choice(SimpleNamespace(id=1), True, []), found)  # type: ignore[type-var]
+    judged = check.judged(Choice(SimpleNamespace(id=1), True, []), found, Limits())  # type: ignore[type-var]
     assert judged.relaxations[0].startswith("raise latency p95 at batch 1 on 4 threads from 2 ms ")
