@@ -102,7 +102,7 @@ def recorded(
         aims_last = CONSTRAINT in each.recipe[-1].choices_dict
         if not aims_last and each.recipe not in known:
             known.add(each.recipe)
-            kept.append(Kept(each.recipe, each.pairs, {f"plain-{seed}-{number}": each.making_s}))
+            kept.append(Kept(each.recipe, each.swept, {f"plain-{seed}-{number}": each.making_s}))
     return Recorded(ground.space, ground.limits, kept)
 
 

@@ -2,9 +2,10 @@
 
 It has the same space, steps, rows and dense model as the study beside it. What it lacks is the
 engine: every trial begins at the fine-tuned model and pays all of its steps and statistics, a model
-is made at one cost, and its knobs are tried one evaluation at a time, 20 of them. Two favours are
-done to it. The 20 settings are of those that nothing beats, found by a sweep whose time is not
-counted; and each is priced at what one evaluation took that was timed, at the middle one of them.
+is made at one cost, and its knobs are tried one evaluation at a time: at most 20 settings, evenly
+spread. What counting FLOPs takes is not counted. All settings of the model are measured as well, as
+the engine does, uncounted too: to tell what a loop would find that guessed the best 20 settings of
+each model at once, and for replays.
 """
 
 from __future__ import annotations
@@ -15,15 +16,25 @@ from dataclasses import dataclass
 from typing import Any
 
 N_SETTINGS = 20
+SCALES = {
+    "ltp": ("delta_scale", (0.5, 1.0, 1.5, 2.0)),
+    "acc": ("alpha_sc", (0.85, 0.95, 1.05, 1.2)),
+}
+"""Of thresholds or shares, where there are exits too; alone they have all that the engine has."""
 Pair = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Tried:
-    """One trial: its recipe, its drops and costs, the CPU time of making it, and that of all."""
+    """One trial: its recipe, its drops and costs, the CPU time of making it, and that of all.
+
+    ``guessed`` are drops and costs had it guessed the best settings, ``swept`` those of all.
+    """
 
     recipe: Any
     pairs: tuple[Pair, ...]
+    guessed: tuple[Pair, ...]
+    swept: tuple[Pair, ...]
     making_s: float
     cpu_s: float
 
@@ -55,13 +66,15 @@ def plain_loop(ground: Ground, seed: int) -> Iterator[Tried]:
         recipe = _with_cost(trial, ground)
         started = time.process_time()
         model = _made(ground, context, recipe)
-        spent = time.process_time() - started
-        settings, each_s = _evaluated(ground, context, model)
+        making_s = time.process_time() - started
+        sweep = ground.place.sweep(context, model, "search")
+        settings, evaluating_s = _evaluated(ground, context, model, sweep)
         scores = recipe_scores(settings, ground.limits)
         trial.set_constraint("limits", scores.violation)
         study.tell(trial, [scores.cost_ratio, scores.drop])
-        pairs = tuple((setting.drop, setting.flops_ratio) for setting in settings)
-        yield Tried(recipe, pairs, spent, spent + each_s * len(settings))
+        every = _swept(ground, sweep[0])
+        found = [_pairs(each) for each in (settings, _best(every), every)]
+        yield Tried(recipe, *found, making_s, making_s + evaluating_s)
 
 
 def _with_cost(trial: Any, ground: Ground) -> Any:
@@ -93,40 +106,92 @@ def _made(ground: Ground, context: Any, recipe: Any) -> Any:
     return model
 
 
-def _evaluated(ground: Ground, context: Any, model: Any) -> tuple[list[Any], float]:
-    """Gives at most 20 of the settings that nothing beats, and what one evaluation takes."""
-    from trimtab.controller._ranking import Setting, unbeaten
+def _knob_settings(model: Any) -> list[dict[str, Any]]:
+    """Lists the settings that are evaluated of a model."""
+    from trimtab_workers import sweeping
 
-    measured, _ = ground.place.sweep(context, model, "search")
-    plain = {"knobs": {}, "metric": measured.metric, "flops": measured.flops}
-    every = [plain, *measured.settings]
-    dense = ground.baseline.measurement
-    found = unbeaten(
-        [
-            Setting(dense.metric - s["metric"], s["flops"], s["flops"] / dense.flops, id=place)
-            for place, s in enumerate(every)
-        ]
-    )
-    settings = sorted(found, key=lambda setting: setting.flops)
-    if len(settings) > N_SETTINGS:
-        last = len(settings) - 1
-        settings = [settings[round(i * last / (N_SETTINGS - 1))] for i in range(N_SETTINGS)]
-    knobs = every[settings[len(settings) // 2].id]["knobs"]
-    return settings, _evaluation_s(ground, context, model, knobs)
+    rule, scaled = model.token_rule, [dict[str, Any]()]
+    if rule is not None:
+        name, scales = (SCALES if len(model.exits) else sweeping.SCALES)[rule.placement]
+        scaled = [{} if scale == 1.0 else {name: scale} for scale in scales]
+    if not len(model.exits):
+        return scaled
+    n = N_SETTINGS // len(scaled)
+    return [{**own, "tau": (place + 1) / n} for own in scaled for place in range(n)]
 
 
-def _evaluation_s(ground: Ground, context: Any, model: Any, knobs: Any) -> float:
+def _evaluated(
+    ground: Ground, context: Any, model: Any, sweep: tuple[Any, Any]
+) -> tuple[list[Any], float]:
+    """Evaluates a model at its settings; gives them with the CPU time that it took."""
+    from trimtab.controller._ranking import Setting
+
+    dense, settings, spent_s = ground.baseline.measurement, [], 0.0
+    for place, knobs in enumerate(_knob_settings(model)):
+        metric, each_s = _metric(ground, context, model, knobs)
+        flops = _flops(ground, context, model, knobs, sweep)
+        settings.append(Setting(dense.metric - metric, flops, flops / dense.flops, id=place))
+        spent_s += each_s
+    return settings, spent_s
+
+
+def _metric(ground: Ground, context: Any, model: Any, knobs: Any) -> tuple[float, float]:
     from trimtab_workers.evaluation import evaluate
 
     rows = ground.place.data(context).search
     before, model.config.knobs = model.config.knobs, dict(knobs)
     started = time.process_time()
-    evaluate(
+    found = evaluate(
         model,
         rows,
         metric=ground.place.task.metric,
         pad_token_id=model.config.pad_token_id,
         device=model.device,
     )
+    spent_s = time.process_time() - started
     model.config.knobs = before
-    return time.process_time() - started
+    return found.metric, spent_s
+
+
+def _flops(ground: Ground, context: Any, model: Any, knobs: Any, sweep: tuple[Any, Any]) -> float:
+    """Reads the FLOPs of a setting off what was recorded in the pass at its scale."""
+    import numpy as np
+
+    from trimtab_strategies.outcomes import outcome_at
+    from trimtab_strategies.records import records_file
+    from trimtab_workers import sweeping
+
+    measured, by_file = sweep
+    if not knobs:
+        return float(measured.flops)
+    pricing, records = sweeping._pricing(model), by_file[records_file(knobs)]
+    macs, _ = outcome_at(pricing, records, knobs)
+    workload = ground.place.histogram(context)
+    return float(sweeping._flops(np.asarray(macs.sum()), pricing, records, workload))
+
+
+def _swept(ground: Ground, measured: Any) -> list[Any]:
+    """Gives all settings of a model that the engine measures."""
+    from trimtab.controller._ranking import Setting
+
+    dense = ground.baseline.measurement
+    plain = {"metric": measured.metric, "flops": measured.flops}
+    return [
+        Setting(dense.metric - s["metric"], s["flops"], s["flops"] / dense.flops, id=place)
+        for place, s in enumerate([plain, *measured.settings])
+    ]
+
+
+def _best(every: list[Any]) -> list[Any]:
+    """Gives at most 20 of the settings that nothing beats, evenly spread by cost."""
+    from trimtab.controller._ranking import unbeaten
+
+    found = sorted(unbeaten(every), key=lambda setting: setting.flops)
+    last = len(found) - 1
+    if last < N_SETTINGS:
+        return found
+    return [found[round(i * last / (N_SETTINGS - 1))] for i in range(N_SETTINGS)]
+
+
+def _pairs(settings: list[Any]) -> tuple[Pair, ...]:
+    return tuple((setting.drop, setting.flops_ratio) for setting in settings)

@@ -1,31 +1,36 @@
-"""Which strategies to combine next: mostly those whose recipes did best so far.
+"""What to go on with: mostly what did best so far, of combinations of strategies and of recipes.
 
 An estimator soon learns which values of a choice are good, but needs some fifty trials to find out
 which of a dozen combinations of strategies are worth them. So the combination is chosen here: the
-best one most often, each further one less often, and now and then it is left to the estimator.
+best one most often, each further one less often, and now and then it is left to the estimator. The
+recipe whose neighbour is tried is chosen likewise.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from trimtab.selection import RecipeScores
 
 NEXT = 0.3
-"""How likely the next best combination is taken instead of one."""
+"""How likely the next best is taken instead of one."""
 
 FREE = 0.1
-"""How often the estimator chooses."""
+"""How often the estimator chooses the combination."""
+
+Name = TypeVar("Name", bound=Hashable)
 
 
-def ranked(results: Iterable[tuple[str, RecipeScores]]) -> list[str]:
-    """Orders combinations by the best that their recipes reached, the best one first.
+def ranked(results: Iterable[tuple[Name, RecipeScores]]) -> list[Name]:
+    """Orders what results are known of by the best that was reached with it, the best one first.
 
     First by what is lacking to the limits; then by how many others are better in the lowest cost
     within the allowed drop, and in the lowest drop within the budget, added up.
     """
-    every: dict[str, list[RecipeScores]] = {}
+    every: dict[Name, list[RecipeScores]] = {}
     for name, scores in results:
         every.setdefault(name, []).append(scores)
     lack = {name: min(max(0.0, s.violation) for s in own) for name, own in every.items()}
@@ -34,18 +39,23 @@ def ranked(results: Iterable[tuple[str, RecipeScores]]) -> list[str]:
     }
     cost = {name: min(s.cost_ratio for s in own) for name, own in near.items()}
     drop = {name: min(s.drop for s in own) for name, own in near.items()}
-    better = {name: _n_below(cost, name) + _n_below(drop, name) for name in every}
-    return sorted(every, key=lambda name: (lack[name], better[name], cost[name]))
+    cheaper, truer = _n_below(cost), _n_below(drop)
+    return sorted(every, key=lambda name: (lack[name], cheaper[name] + truer[name], cost[name]))
 
 
-def _n_below(values: Mapping[str, float], name: str) -> int:
-    return sum(value < values[name] for value in values.values())
+def _n_below(values: Mapping[Name, float]) -> dict[Name, int]:
+    """Counts for each how many others have a lower value."""
+    ordered = sorted(values.values())
+    return {name: bisect_left(ordered, value) for name, value in values.items()}
 
 
-def choose(order: Sequence[str], rng: random.Random) -> str | None:
+def choose(order: Sequence[Name], rng: random.Random) -> Name | None:
     """Takes a combination from those in order; None leaves it to the estimator."""
-    if not order or rng.random() < FREE:
-        return None
+    return None if not order or rng.random() < FREE else one_of(order, rng)
+
+
+def one_of(order: Sequence[Name], rng: random.Random) -> Name:
+    """Takes the first most often, and each further one less often."""
     place = 0
     while place < len(order) - 1 and rng.random() < NEXT:
         place += 1

@@ -43,6 +43,7 @@ class History:
         self._expectation = expectation
         self._told: list[Told] = []
         self._numbers: dict[Recipe, int] = {}
+        self._steps: dict[Step, Step] = {}
         self._complete: set[int] = set()
         self.n_ended = 0
         self._points: dict[Recipe, list[Setting]] = {}
@@ -60,7 +61,8 @@ class History:
     def note(self, row: TrialRow, state: TrialState) -> None:
         """Takes down in which state a trial is now; a new one has the next number."""
         if row.number == len(self._told):
-            recipe = recipe_of(row)
+            # Neighbours share most of their steps, and a long search has no room for them twice.
+            recipe = tuple(self._steps.setdefault(step, step) for step in recipe_of(row))
             self._told.append(Told(recipe, None))
             self._numbers[recipe] = row.number
         recipe = self._told[row.number].recipe

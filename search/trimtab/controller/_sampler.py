@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState, create_trial
 
-from trimtab.controller._favourites import choose, ranked
+from trimtab.controller import _neighbours
+from trimtab.controller._favourites import choose, one_of, ranked
 from trimtab.controller._quick_tpe import ToldTrial, estimator, study_of
+from trimtab.controller._recommended import next_recommended
 from trimtab.controller._space import RecipeSpace
 from trimtab.selection import RecipeScores
 from trimtab_strategies.recipe import Recipe, stable_key
@@ -68,28 +71,35 @@ def propose(
 ) -> Recipe | None:
     """Proposes the recipe of trial ``number``; None when the space seems to be used up.
 
-    What is known to be good comes first, then the recommended recipes. Then a multi-objective
-    tree-structured Parzen estimator minimises the lowest cost within the allowed drop and the
-    lowest drop within the budget, with the excess over the limits as a constraint, mostly within
-    the combinations of strategies that did best (see ``_favourites``). A recipe that
+    What is known to be good comes first, then the recommended recipes, but for those that promise
+    little (see ``_recommended``). Then a multi-objective tree-structured Parzen estimator minimises
+    the lowest cost within the allowed drop and the lowest drop within the budget, with the excess
+    over the limits as a constraint, mostly within the combinations of strategies that did best (see
+    ``_favourites``), and mostly near one of the best recipes (see ``_neighbours``). A recipe that
     was tried already is drawn again; so is one whose scores are known, until nothing else is left.
     """
     tried = {told.recipe for told in history}
     elsewhere = [told for told in known.told if told.recipe not in tried]
     seen = tried | {told.recipe for told in elsewhere}
-    for recipe in planned(space, known):
-        if recipe not in tried:
-            return recipe
+    rng = random.Random(stable_key("order", seed, number))
+    left = [recipe for recipe in planned(space, known) if recipe not in tried]
+    if left:
+        scored = [(told.recipe, told.scores) for told in history if told.scores is not None]
+        wanted = next_recommended(left, [*known.first, *known.later], scored, rng)
+        if wanted is not None:
+            return wanted
     telling = most_telling([*elsewhere, *history])
-    order, rng = _favourites(space, telling), random.Random(stable_key("order", seed, number))
+    aim = _aim(space, telling)
     for sampler, attempts in _samplers(seed, number):
         study = _study(space, telling, sampler)
         for _ in range(attempts):
             trial = study.ask()
-            recipe = space.draw(trial, choose(order, rng))
+            recipe = space.draw(trial, *aim(rng))
             if recipe not in seen:
                 return recipe
             study.tell(trial, state=TrialState.FAIL)
+    if left:
+        return left[0]
     return elsewhere[-1].recipe if elsewhere else None
 
 
@@ -113,9 +123,26 @@ def planned(space: RecipeSpace, known: Known) -> list[Recipe]:
     return [recipe for recipe in dict.fromkeys(wanted) if recipe not in elsewhere]
 
 
-def _favourites(space: RecipeSpace, telling: Sequence[Told]) -> list[str]:
-    named = [(space.combination_of(told.recipe), told.scores) for told in telling]
-    return ranked((name, scores) for name, scores in named if name and scores is not None)
+def _aim(
+    space: RecipeSpace, telling: Sequence[Told]
+) -> Callable[[random.Random], tuple[str | None, dict[str, Any]]]:
+    """Gives what says where to draw next: a combination, and what is held of its parameters."""
+    made = [(told, _trial(space, told.recipe, told.scores, told.is_running)) for told in telling]
+    known = {
+        told.recipe: (told.scores, trial.params)
+        for told, trial in made
+        if trial is not None and told.scores is not None
+    }
+    named = [(str(space.combination_of(recipe)), found[0]) for recipe, found in known.items()]
+    names, recipes = ranked(named), ranked((recipe, found[0]) for recipe, found in known.items())
+
+    def aim(rng: random.Random) -> tuple[str | None, dict[str, Any]]:
+        if not recipes or rng.random() >= _neighbours.OFTEN:
+            return choose(names, rng), {}
+        recipe = one_of(recipes, rng)
+        return space.combination_of(recipe), _neighbours.held(recipe, known[recipe][1], rng)
+
+    return aim
 
 
 def _samplers(seed: int, number: int) -> Iterable[tuple[BaseSampler, int]]:

@@ -62,21 +62,23 @@ class RecipeSpace:
         self._combinations = {"+".join(chosen): chosen for chosen in sound}
 
     def anchors(self) -> list[Recipe]:
-        """Gives the recipes to try first: each combination as it is recommended, short ones first.
+        """Gives the recipes to try first: each combination as it is recommended.
 
-        Those of equal length come in the order in which the spec names their strategies. Behind
-        the single strategies come their other settings that are worth a trial of their own.
+        First each strategy alone and its other settings that are worth a trial of their own, then
+        the combinations, long ones first: they tend to do best, and what they share with shorter
+        ones is made only once. Those of equal length come in the order in which the spec names
+        their strategies.
         """
         named = list(self._choices)
 
         def place(chosen: tuple[str, ...]) -> tuple[int, list[int]]:
-            return len(chosen), sorted(named.index(name) for name in chosen)
+            return -len(chosen), sorted(named.index(name) for name in chosen)
 
         ordered = sorted(self._combinations.values(), key=place)
         usual = [self._recipe(chosen, self._defaults(chosen)) for chosen in ordered]
         single = [recipe for recipe in usual if len(recipe) == 1]
         others = [other for recipe in single for other in self._other_settings(recipe[0].strategy)]
-        return [*single, *others, *usual[len(single) :]]
+        return [*single, *others, *usual[: len(usual) - len(single)]]
 
     def _other_settings(self, name: str) -> list[Recipe]:
         """Gives a strategy as recommended but for one choice, at each of its anchors."""
@@ -93,14 +95,20 @@ class RecipeSpace:
         name = "+".join(step.strategy for step in recipe)
         return name if name in self._combinations else None
 
-    def draw(self, trial: Trial, combination: str | None = None) -> Recipe:
-        """Draws one recipe, of a combination if one is named."""
+    def draw(
+        self,
+        trial: Trial,
+        combination: str | None = None,
+        held: Mapping[str, Value] | None = None,
+    ) -> Recipe:
+        """Draws one recipe, of a combination if one is named, with the parameters that are held."""
         names = tuple(self._combinations)
         drawn = combination or names[0]
         if combination is None and len(names) > 1:
             drawn = str(trial.suggest_categorical(STRATEGY, names))
         chosen = self._combinations[drawn]
-        return self._recipe(chosen, {name: self._draw(trial, name, chosen) for name in chosen})
+        made = {name: self._draw(trial, name, chosen, held or {}) for name in chosen}
+        return self._recipe(chosen, made)
 
     def parameters(self, recipe: Recipe) -> dict[str, tuple[Value, BaseDistribution]] | None:
         """Gives a recipe as the sampler's parameters; None if this space does not hold it.
@@ -148,16 +156,19 @@ class RecipeSpace:
                 found[name][CONSTRAINT] = FIRST_CONSTRAINT
         return found
 
-    def _draw(self, trial: Trial, name: str, chosen: tuple[str, ...]) -> dict[str, Value]:
+    def _draw(
+        self, trial: Trial, name: str, chosen: tuple[str, ...], held: Mapping[str, Value]
+    ) -> dict[str, Value]:
         drawn: dict[str, Value] = {}
         for choice in self._choices[name]:
             drawn[choice.name] = choice.default
             if choice.is_active(drawn):
-                drawn[choice.name] = _draw(trial, f"{name}.{choice.name}", choice)
+                own = f"{name}.{choice.name}"
+                drawn[choice.name] = held[own] if own in held else _draw(trial, own, choice)
         if _needs_constraint(name, chosen):
-            drawn[CONSTRAINT] = float(
-                trial.suggest_categorical(f"{name}.{CONSTRAINT}", CONSTRAINTS)
-            )
+            own = f"{name}.{CONSTRAINT}"
+            left = held[own] if own in held else trial.suggest_categorical(own, CONSTRAINTS)
+            drawn[CONSTRAINT] = float(left)
         return drawn
 
     def _recipe(self, chosen: tuple[str, ...], drawn: Mapping[str, Mapping[str, Value]]) -> Recipe:

@@ -90,9 +90,16 @@ def test_what_more_time_or_memory_may_mend_counts_only_with_the_same_limits(reas
 # In searches
 
 
+@pytest.fixture
+def without_favourites(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves all to the estimator; else what failed is seldom proposed again."""
+    monkeypatch.setattr("trimtab.controller._favourites.FREE", 1.0)
+    monkeypatch.setattr("trimtab.controller._neighbours.OFTEN", 0.0)
+
+
 @pytest.mark.parametrize("minutes", [10, 20])
 def test_who_raises_the_limit_has_what_ran_into_it_tried_again(
-    bench: Any, fake: Any, minutes: int
+    bench: Any, fake: Any, without_favourites: None, minutes: int
 ) -> None:
     def too_slow(job: Any, nth: int) -> Any:
         slow = isinstance(job, LadderJob) and of_acc(job)
@@ -106,10 +113,8 @@ def test_who_raises_the_limit_has_what_ran_into_it_tried_again(
 
 
 def test_who_is_given_up_for_a_lack_of_memory_in_doubt_is_not_tried_again(
-    bench: Any, fake: Any, monkeypatch: pytest.MonkeyPatch
+    bench: Any, fake: Any, without_favourites: None
 ) -> None:
-    # Else what failed is seldom proposed again.
-    monkeypatch.setattr("trimtab.controller._favourites.FREE", 1.0)
     doubt = Failure("oom_host", "the machine ran out of memory", "", is_in_doubt=True)
     executor = fake(
         lambda job, nth: doubt if isinstance(job, LadderJob) and of_acc(job) else None, slots=4

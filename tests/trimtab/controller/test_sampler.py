@@ -216,8 +216,8 @@ def test_all_attempts_are_those_of_optuna_as_it_comes(monkeypatch: pytest.Monkey
     drawn: list[Recipe] = []
     draw = SMALL.draw
 
-    def noted(trial: optuna.Trial, combination: str | None) -> Recipe:
-        drawn.append(draw(trial, combination))
+    def noted(trial: optuna.Trial, *aim: Any) -> Recipe:
+        drawn.append(draw(trial, *aim))
         return drawn[-1]
 
     modelled: list[str] = []

@@ -185,7 +185,9 @@ def test_combinations_take_one_strategy_for_each_thing_that_goes() -> None:
     anchors = [tuple(step.strategy for step in recipe) for recipe in space.anchors()]
     assert anchors[:4] == [("early_exit",), ("acc",), ("ltp",), ("fisher",)], "as the spec has them"
     assert anchors[4] == ("ltp",), "without training"
-    assert anchors[5:7] == [("acc", "early_exit"), ("ltp", "early_exit")], "and so with pairs"
+    triples = [("fisher", "acc", "early_exit"), ("fisher", "ltp", "early_exit")]
+    assert anchors[5:7] == triples, "what shorter ones share with them is made then"
+    assert anchors[7:9] == [("acc", "early_exit"), ("ltp", "early_exit")], "and so with pairs"
     assert len(set(anchors)) == 11 and len(set(space.anchors())) == 12
     assert ("fisher", "ltp", "early_exit") in anchors and ("ltp", "acc") not in anchors
     found = drawn(space, 200)
