@@ -2,10 +2,10 @@
 
 It has the same space, steps, rows and dense model as the study beside it. What it lacks is the
 engine: every trial begins at the fine-tuned model and pays all of its steps and statistics, a model
-is made at one cost, and its knobs are tried one evaluation at a time: at most 20 settings, evenly
-spread. What counting FLOPs takes is not counted. All settings of the model are measured as well, as
-the engine does, uncounted too: to tell what a loop would find that guessed the best 20 settings of
-each model at once, and for replays.
+is made at one cost, and its knobs are tried one evaluation at a time: a grid of at most 20
+settings, the plain ones among them. What counting FLOPs takes is not counted. All settings of the
+model are measured as well, as the engine does, uncounted too: to tell how it would stand had the
+loop guessed the best 20 settings of each of these models, and for replays.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 N_SETTINGS = 20
 SCALES = {
     "ltp": ("delta_scale", (0.5, 1.0, 1.5, 2.0)),
-    "acc": ("alpha_sc", (0.85, 0.95, 1.05, 1.2)),
+    "acc": ("alpha_sc", (0.9, 1.0, 1.1, 1.2)),
 }
 """Of thresholds or shares, where there are exits too; alone they have all that the engine has."""
+THRESHOLDS = (0.02, 0.8)
+"""Of uncertainty, in geometric steps: a model that has learned its task is sure of most rows."""
 Pair = tuple[float, float]
 
 
@@ -116,8 +120,9 @@ def _knob_settings(model: Any) -> list[dict[str, Any]]:
         scaled = [{} if scale == 1.0 else {name: scale} for scale in scales]
     if not len(model.exits):
         return scaled
-    n = N_SETTINGS // len(scaled)
-    return [{**own, "tau": (place + 1) / n} for own in scaled for place in range(n)]
+    n = N_SETTINGS // len(scaled) - 1
+    leaving = [{}, *({"tau": float(tau)} for tau in np.geomspace(*THRESHOLDS, n))]
+    return [{**own, **leaves} for own in scaled for leaves in leaving]
 
 
 def _evaluated(
@@ -155,8 +160,6 @@ def _metric(ground: Ground, context: Any, model: Any, knobs: Any) -> tuple[float
 
 def _flops(ground: Ground, context: Any, model: Any, knobs: Any, sweep: tuple[Any, Any]) -> float:
     """Reads the FLOPs of a setting off what was recorded in the pass at its scale."""
-    import numpy as np
-
     from trimtab_strategies.outcomes import outcome_at
     from trimtab_strategies.records import records_file
     from trimtab_workers import sweeping

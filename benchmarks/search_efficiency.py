@@ -1,9 +1,11 @@
 """How much less does our search compute than the loop that people write today?
 
-TREC with the demo's encoder, fine-tuned once on 500 rows, for as long as that helps: one that has
-not learned its task yet gains more by any further training than it could lose by pruning. Of 1,000
-other rows half decide; of 250, as it was at first, one row is a fifth of the allowed drop, and who
-tries more models has more luck. Three seeds, each in a process of its own with one thread.
+TREC with the demo's encoder, fine-tuned once on 500 rows. For 12 epochs: after the 6 that it had at
+first it got 88.0 % of 2,000 other rows right, after 12 90.6 % (after 20 at half the rate 90.5 %),
+and a model that has not learned its task yet gains more by any further training than it could lose
+by pruning. Of 1,000 other rows half decide; of 250, as it was at first, one row is a fifth of the
+allowed drop, and who tries more models has more luck. Three seeds, each in a process of its own
+with one thread.
 
 A study is run for a number of trials, then the plain loop (``_plain_loop.py``) over the same space,
 from the same fine-tuned model and with the same rows. The goal is 95 % of the best known
@@ -35,12 +37,18 @@ import _nearest
 import _plain_loop
 import _tasks
 
+N_SEEDS, N_REPLAYS = 3, 20
+TRY = "N: studies of so many trials"
+N_TRIALS = int(os.environ.get("TRIMTAB_TRY", "24"))
+N_TRAIN, N_VALIDATION, EPOCHS, ENOUGH, LONGEST = 500, 1000, 12, 0.95, 10.5
+MORE, MOST_TRIALS = 12, 96
+MODEL = _tasks.CACHE / "trec" / f"stock-{N_TRAIN}-{EPOCHS}"
 BENCHMARKS = [
     {
         "name": "search-efficiency",
         "goal": 10.0,
         "unit": "times the compute of our search, by a plain Optuna loop, to 95 % of the best "
-        "known hypervolume (median of three seeds)",
+        f"known hypervolume (median of three seeds; ended at {LONGEST} times at the latest)",
         "better": "higher",
     },
     {
@@ -51,12 +59,6 @@ BENCHMARKS = [
         "better": "higher",
     },
 ]
-N_SEEDS, N_REPLAYS = 3, 20
-TRY = "N: studies of so many trials"
-N_TRIALS = int(os.environ.get("TRIMTAB_TRY", "24"))
-N_TRAIN, N_VALIDATION, EPOCHS, ENOUGH, LONGEST = 500, 1000, 12, 0.95, 10.5
-MORE, MOST_TRIALS = 12, 96
-MODEL = _tasks.CACHE / "trec" / f"stock-{N_TRAIN}-{EPOCHS}"
 SPEC = {
     "name": "trec",
     "model": str(MODEL),
@@ -78,7 +80,8 @@ def run(seed: int) -> dict[str, dict[str, Any]]:
     return {
         "search-efficiency": {
             "figure": statistics.median(row["ratio"] for row in rows),
-            "baseline": "a plain Optuna loop over the same space (benchmarks/_plain_loop.py)",
+            "baseline": "a plain Optuna loop over the same space, with a grid of 20 settings of "
+            "each model's knobs (benchmarks/_plain_loop.py)",
             "seeds": seeds,
             "rows": rows,
         },
@@ -162,6 +165,7 @@ def _summary(
         "plain_cpu_s": spent_s[1],
         "plain_reached": reached[1] is not None,
         "plain_trials": len(tried),
+        "plain_making_cpu_s": sum(each.making_s for each in tried),
     }
 
 

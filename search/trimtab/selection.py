@@ -96,6 +96,14 @@ class Limits:
         """Gives the limits that a database looks at; it has a column for one latency."""
         return {name: limit for name, limit in vars(self).items() if name != "other_latencies_ms"}
 
+    def on_latency(self) -> Limits:
+        """Gives the limits on latency alone."""
+        return replace(self, max_drop=None, max_flops_ratio=None, max_flops=None)
+
+    def without_latency(self) -> Limits:
+        """Gives the limits on all else."""
+        return replace(self, max_latency_ms=None, other_latencies_ms=())
+
     @property
     def latencies_ms(self) -> tuple[float, ...]:
         """All limits on latency, the main one first."""

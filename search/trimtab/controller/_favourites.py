@@ -30,17 +30,32 @@ def ranked(results: Iterable[tuple[Name, RecipeScores]]) -> list[Name]:
     First by what is lacking to the limits; then by how many others are better in the lowest cost
     within the allowed drop, and in the lowest drop within the budget, added up.
     """
+    known = reached(results)
+    cheaper = _n_below({name: own.cost_ratio for name, own in known.items()})
+    truer = _n_below({name: own.drop for name, own in known.items()})
+    return sorted(
+        known,
+        key=lambda name: (
+            known[name].violation,
+            cheaper[name] + truer[name],
+            known[name].cost_ratio,
+        ),
+    )
+
+
+def reached(results: Iterable[tuple[Name, RecipeScores]]) -> dict[Name, RecipeScores]:
+    """Gives the best that was reached with each: what is lacking, 0 where nothing is, and then."""
     every: dict[Name, list[RecipeScores]] = {}
     for name, scores in results:
         every.setdefault(name, []).append(scores)
-    lack = {name: min(max(0.0, s.violation) for s in own) for name, own in every.items()}
-    near = {
-        name: [s for s in own if max(0.0, s.violation) <= lack[name]] for name, own in every.items()
-    }
-    cost = {name: min(s.cost_ratio for s in own) for name, own in near.items()}
-    drop = {name: min(s.drop for s in own) for name, own in near.items()}
-    cheaper, truer = _n_below(cost), _n_below(drop)
-    return sorted(every, key=lambda name: (lack[name], cheaper[name] + truer[name], cost[name]))
+    return {name: _best(own) for name, own in every.items()}
+
+
+def _best(results: Sequence[RecipeScores]) -> RecipeScores:
+    lack = min(max(0.0, scores.violation) for scores in results)
+    near = [scores for scores in results if max(0.0, scores.violation) <= lack]
+    cost, drop = min(s.cost_ratio for s in near), min(s.drop for s in near)
+    return RecipeScores(cost, drop, lack)
 
 
 def _n_below(values: Mapping[Name, float]) -> dict[Name, int]:

@@ -1,15 +1,17 @@
 """Neighbours of good recipes: most choices are kept, and so is the work of the steps before.
 
 With a score of choices and a dozen trials, an estimator knows next to nothing. Near a good recipe
-others are good, and a recipe that is as another up to its last step costs that step alone, which
-for exits is a tenth of the whole. So a neighbour differs in one step, mostly in the last.
+others are good, and a recipe that is as another up to its last step costs that step alone, as long
+as the models before it are kept. So a neighbour differs in one step, mostly in the last.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
+
+from optuna.trial import FrozenTrial
 
 from trimtab_strategies.recipe import Recipe
 
@@ -23,19 +25,26 @@ ANEW = 0.35
 """How likely each choice of that step is drawn anew; one at least is."""
 
 
-def held(recipe: Recipe, parameters: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
-    """Gives those of a recipe's parameters, by name, that its neighbour shares."""
-    changed = _changed(len(recipe), rng)
-    own = sorted(name for name in parameters if _is_of(recipe[changed].strategy, name))
+def held(trial: FrozenTrial, recipe: Recipe, rng: random.Random) -> dict[str, Any]:
+    """Gives those parameters of a recipe, as the sampler's trial has them, that a neighbour shares.
+
+    Choices that leave nothing to choose, as the spec pins them, are none to differ in.
+    """
+    by_step = [_open_choices(trial, step.strategy) for step in recipe]
+    own = _changed([names for names in by_step if names], rng)
     anew = {name for name in own if rng.random() < ANEW} or set(rng.sample(own, min(1, len(own))))
-    return {name: value for name, value in parameters.items() if name not in anew}
+    return {name: value for name, value in trial.params.items() if name not in anew}
 
 
-def _changed(n_steps: int, rng: random.Random) -> int:
-    """Gives the place of the step that differs."""
-    last = n_steps - 1
-    return last if n_steps == 1 or rng.random() < LAST else rng.randrange(last)
+def _open_choices(trial: FrozenTrial, strategy: str) -> list[str]:
+    return sorted(
+        name
+        for name, distribution in trial.distributions.items()
+        if name.rpartition(".")[0] == strategy and not distribution.single()
+    )
 
 
-def _is_of(strategy: str, name: str) -> bool:
-    return name.startswith(f"{strategy}.")
+def _changed(by_step: Sequence[list[str]], rng: random.Random) -> list[str]:
+    """Gives the choices of the step that differs; none where all are pinned."""
+    *before, last = by_step or [[]]
+    return last if not before or rng.random() < LAST else rng.choice(before)

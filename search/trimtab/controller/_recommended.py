@@ -1,8 +1,8 @@
 """Which recommended recipes come next: what promises little need not come before all else.
 
 Every strategy alone comes first, as it is recommended, then their combinations. Strategies that
-take away the same thing exclude each other in a recipe, so that each combination with the one that
-did worse alone has a better counterpart. Those come later, one now and then among what is drawn.
+take away the same thing exclude each other in a recipe; where one of them did worse alone than the
+other in every respect, combinations with it come later, one now and then among what is drawn.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 
-from trimtab.controller._favourites import ranked
+from trimtab.controller._favourites import reached
+from trimtab.controller._space import RecipeSpace
 from trimtab.selection import RecipeScores
 from trimtab_strategies import registry
 from trimtab_strategies.recipe import Recipe
@@ -20,6 +21,7 @@ LATER = 0.5
 
 
 def next_recommended(
+    space: RecipeSpace,
     left: Sequence[Recipe],
     urgent: Sequence[Recipe],
     scored: Iterable[tuple[Recipe, RecipeScores]],
@@ -29,25 +31,34 @@ def next_recommended(
 
     ``urgent`` are recipes that never have to wait; ``scored`` those that were tried, as they did.
     """
+    known = registry.names()
     alone = [(recipe[0].strategy, scores) for recipe, scores in scored if len(recipe) == 1]
-    known = [(name, scores) for name, scores in alone if name in registry.names()]
-    place = {name: rank for rank, name in enumerate(ranked(known))}
+    best = reached((name, scores) for name, scores in alone if name in known)
     for recipe in left:
-        if recipe in urgent or not is_outdone(recipe, place):
+        if recipe in urgent or not is_outdone(space, recipe, best):
             return recipe
     return left[0] if left and rng.random() < LATER else None
 
 
-def is_outdone(recipe: Recipe, place: Mapping[str, int]) -> bool:
-    """Tells whether a step's strategy did worse alone than another that could stand for it."""
-    if len(recipe) == 1:
-        return False
-    return any(
-        place[other] < place[step.strategy] and _exclude_each_other(other, step.strategy)
-        for step in recipe
-        if step.strategy in place
-        for other in place
+def is_outdone(space: RecipeSpace, recipe: Recipe, alone: Mapping[str, RecipeScores]) -> bool:
+    """Tells whether the space has the same recipe with a strategy that alone did better."""
+    names = [step.strategy for step in recipe]
+    return len(names) > 1 and any(
+        _exclude_each_other(name, other)
+        and did_better(alone[other], alone[name])
+        and space.has([*names[:place], other, *names[place + 1 :]])
+        for place, name in enumerate(names)
+        if name in alone
+        for other in alone
     )
+
+
+def did_better(one: RecipeScores, other: RecipeScores) -> bool:
+    """Tells whether one lacks less to the limits, or is no worse in all and better in something."""
+    if one.violation != other.violation:
+        return one.violation < other.violation
+    pairs = [(one.cost_ratio, other.cost_ratio), (one.drop, other.drop)]
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
 def _exclude_each_other(one: str, other: str) -> bool:

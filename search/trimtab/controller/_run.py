@@ -114,13 +114,11 @@ def _prospect(session: Session, baseline: Baseline) -> Prospect:
 
 def _tell_latency(session: Session, stopwatch: Stopwatch | None, emission: Emission) -> None:
     """Records what else than its point a delivery took, and says what could not be told."""
-    latency = emission.latency
-    if stopwatch is None or latency is None:
+    latency, limits = emission.latency, session.limits
+    if stopwatch is None or latency is None or limits is None:
         return
-    assert session.limits is not None
-    was_feasible = is_feasible(emission.point, session.limits)
-    is_better = emission.choice is not None and emission.choice.feasible and not was_feasible
-    if latency["holds"] is False or is_better:
+    was_within = is_feasible(emission.point, limits.on_latency())
+    if latency["holds"] is False or (latency["holds"] and not was_within):
         session.consider(stopwatch.note_delivered(emission.point, latency))
     if doubts := doubts_of(latency):
         session.reporter.note(f"the checkpoint's latency could not be confirmed: {doubts}")
@@ -179,6 +177,7 @@ def _deliver(session: Session, baseline: Baseline, stopwatch: Stopwatch | None) 
     choice = emission.choice or choice
     _tell_latency(session, stopwatch, emission)
     choice = replace(choice, point=session.store.point(choice.point.id) or choice.point)
+    emission = replace(emission, point=choice.point, choice=choice)
     cost = "latency" if choice.point.on_latency_frontier and not _limits_flops(limits) else "flops"
     frontier = session.store.frontier(session.study.id, cost)
     timing = None if stopwatch is None else session.spending.cost(session.elapsed_s)

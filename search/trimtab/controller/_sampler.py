@@ -84,17 +84,20 @@ def propose(
     rng = random.Random(stable_key("order", seed, number))
     left = [recipe for recipe in planned(space, known) if recipe not in tried]
     if left:
-        scored = [(told.recipe, told.scores) for told in history if told.scores is not None]
-        wanted = next_recommended(left, [*known.first, *known.later], scored, rng)
+        every = [*elsewhere, *history]
+        scored = [(told.recipe, told.scores) for told in every if told.scores is not None]
+        urgent = [*known.first, *known.later]
+        wanted = next_recommended(space, left, urgent, scored, rng)
         if wanted is not None:
             return wanted
     telling = most_telling([*elsewhere, *history])
     aim = _aim(space, telling)
     for sampler, attempts in _samplers(seed, number):
         study = _study(space, telling, sampler)
+        is_uniform = isinstance(sampler, RandomSampler)
         for _ in range(attempts):
             trial = study.ask()
-            recipe = space.draw(trial, *aim(rng))
+            recipe = space.draw(trial) if is_uniform else space.draw(trial, *aim(rng))
             if recipe not in seen:
                 return recipe
             study.tell(trial, state=TrialState.FAIL)
@@ -129,7 +132,7 @@ def _aim(
     """Gives what says where to draw next: a combination, and what is held of its parameters."""
     made = [(told, _trial(space, told.recipe, told.scores, told.is_running)) for told in telling]
     known = {
-        told.recipe: (told.scores, trial.params)
+        told.recipe: (told.scores, trial)
         for told, trial in made
         if trial is not None and told.scores is not None
     }
@@ -140,7 +143,7 @@ def _aim(
         if not recipes or rng.random() >= _neighbours.OFTEN:
             return choose(names, rng), {}
         recipe = one_of(recipes, rng)
-        return space.combination_of(recipe), _neighbours.held(recipe, known[recipe][1], rng)
+        return space.combination_of(recipe), _neighbours.held(known[recipe][1], recipe, rng)
 
     return aim
 

@@ -65,9 +65,8 @@ class RecipeSpace:
         """Gives the recipes to try first: each combination as it is recommended.
 
         First each strategy alone and its other settings that are worth a trial of their own, then
-        the combinations, long ones first: they tend to do best, and what they share with shorter
-        ones is made only once. Those of equal length come in the order in which the spec names
-        their strategies.
+        the combinations, long ones first, as they tend to do best. Those of equal length come in
+        the order in which the spec names their strategies.
         """
         named = list(self._choices)
 
@@ -89,6 +88,10 @@ class RecipeSpace:
             for value in choice.anchors
             if value != choice.default and choice.admits(value)
         ]
+
+    def has(self, strategies: Sequence[str]) -> bool:
+        """Tells whether strategies, in any order, are a combination of this space."""
+        return set(strategies) in [set(chosen) for chosen in self._combinations.values()]
 
     def combination_of(self, recipe: Recipe) -> str | None:
         """Names the strategies of a recipe; None if they are no combination of this space."""

@@ -34,6 +34,11 @@ class StallWatch:
             self._rule.is_over()
         return self.line is not None
 
+    @property
+    def awaited(self) -> tuple[Recipe, ...]:
+        """Gives the recipes that have to be tried before the search may be over."""
+        return self._rule.awaited
+
     def pass_over(self, recipe: Recipe) -> None:
         """Takes down that a recipe is not going to be tried, so that nobody waits for it."""
         self._rule.pass_over(recipe)

@@ -7,7 +7,7 @@ are counted when they do. So a late success lets the search go on.
 
 Two things hold it back. There must have been something to raise: trials count only from the first
 point on that is within the reference. And all recommended recipes must have been tried, because
-until then whole strategies that the user named were not looked at.
+until then not all was looked at that the user named; some come late (:mod:`._recommended`).
 
 Trials and points are told as they come, each once, and of most only a frontier is kept: so a
 decision costs the same however long the search is.
@@ -103,6 +103,11 @@ class StopRule:
                 (self._untried.discard if made else self._untried.add)(recipe)
             if made and trial.state in ENDED:
                 self._gain.ended(trial.id, trial.finished_at or "", trial.number)
+
+    @property
+    def awaited(self) -> tuple[Recipe, ...]:
+        """Recommended recipes that were not tried yet, nor passed over; none without a rule."""
+        return tuple(self._untried) if self.is_set else ()
 
     def pass_over(self, recipe: Recipe) -> None:
         """Takes down that a recommended recipe is not going to be tried."""

@@ -218,7 +218,7 @@ class TrialLoop:
         # Even when the baseline took all the time, a study that was never tried has one trial.
         if n_started >= search.trials or (n_started and self._session.remaining_s <= 0):
             return None
-        if not waiting and self._stalled.is_over():
+        if not waiting and self._is_stalled():
             return None
         self._is_held_up = not self._session.room.look(self._underway.n_busy + 1)
         if self._is_held_up:
@@ -232,6 +232,13 @@ class TrialLoop:
         trial = self._store.add_trial(self._lease, plain, stable_key(plain))
         self._history.note(trial, trial.state)
         return trial
+
+    def _is_stalled(self) -> bool:
+        """Asks for the end of the search; for what is hopeless nobody waits."""
+        for recipe in self._stalled.awaited:
+            if self._is_hopeless(recipe):
+                self._stalled.pass_over(recipe)
+        return self._stalled.is_over()
 
     def _propose(self) -> Recipe | None:
         """Proposes a recipe, and another where it is hopeless."""

@@ -12,7 +12,7 @@ from trimtab._rules import SLACK
 from trimtab.emission._distribution import distribution_of
 from trimtab.errors import JobError, TrimtabError
 from trimtab.forge import Forge
-from trimtab.selection import Choice, Limits, is_feasible
+from trimtab.selection import Choice, Limits, choose, is_feasible
 from trimtab_storage import PointRow
 from trimtab_workers.jobs import BenchResult, DeliveredJob
 from trimtab_workers.latency.asked import Asked, Timing, in_order, timings_of
@@ -143,12 +143,12 @@ class LatencyCheck:
         A machine is not the same every day, so that what a search found too slow may hold after
         all; and what it found fast enough may not.
         """
-        if latency["holds"] is None or latency["holds"] is choice.feasible:
+        holds, was_within = latency["holds"], is_feasible(choice.point, limits.on_latency())
+        if holds and not was_within:
+            point = replace(choice.point, latency=dict(latency))
+            return choose([point], limits.without_latency())
+        if holds is not False or not choice.feasible:
             return choice
-        if latency["holds"]:
-            others = replace(limits, max_latency_ms=None, other_latencies_ms=())
-            is_kept_to = is_feasible(choice.point, others)
-            return replace(choice, feasible=True, relaxations=[]) if is_kept_to else choice
         parts = parts_of(latency)
         raised = [
             f"latency{f' {requests_text(part, parts)}' if self.others else ''} from "

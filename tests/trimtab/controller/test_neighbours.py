@@ -11,9 +11,11 @@ import pytest
 from optuna.samplers import RandomSampler
 
 from trimtab.controller import _neighbours
-from trimtab.controller._sampler import Told, propose
+from trimtab.controller._sampler import Told, _trial, propose
 from trimtab.controller._space import RecipeSpace
 from trimtab.selection import RecipeScores
+from trimtab_strategies import registry
+from trimtab_strategies.base import default_choices
 from trimtab_strategies.recipe import Recipe, Step
 
 SPACE = RecipeSpace({name: {} for name in ("fisher", "ltp", "acc", "early_exit")}, 5000)
@@ -25,16 +27,17 @@ def drawn(space: RecipeSpace, n: int, seed: int) -> list[Recipe]:
     return [space.draw(study.ask()) for _ in range(n)]
 
 
-def parameters_of(recipe: Recipe) -> dict[str, Any]:
-    found = SPACE.parameters(recipe)
-    assert found is not None
-    return {name: value for name, (value, _) in found.items()}
+def trial_of(recipe: Recipe, space: RecipeSpace = SPACE) -> Any:
+    """Gives a recipe as the sampler has it."""
+    trial = _trial(space, recipe, RecipeScores(0.5, 0.0, -0.1), False)
+    assert trial is not None
+    return trial
 
 
-def neighbour(recipe: Recipe, rng: random.Random) -> Recipe:
+def neighbour(recipe: Recipe, rng: random.Random, space: RecipeSpace = SPACE) -> Recipe:
     study = optuna.create_study(sampler=RandomSampler(seed=rng.randrange(2**32)))
-    kept = _neighbours.held(recipe, parameters_of(recipe), rng)
-    return SPACE.draw(study.ask(), SPACE.combination_of(recipe), kept)
+    kept = _neighbours.held(trial_of(recipe, space), recipe, rng)
+    return space.draw(study.ask(), space.combination_of(recipe), kept)
 
 
 def test_a_neighbour_differs_in_one_step_at_most_and_is_of_the_space(seed: int) -> None:
@@ -49,38 +52,72 @@ def test_a_neighbour_differs_in_one_step_at_most_and_is_of_the_space(seed: int) 
     assert n_same < 40, "choices drawn anew may come out as they were, but mostly do not"
 
 
+def changed_in(recipe: Recipe, rng: random.Random, space: RecipeSpace = SPACE) -> set[str]:
+    trial = trial_of(recipe, space)
+    return trial.params.keys() - _neighbours.held(trial, recipe, rng).keys()
+
+
 def test_the_last_step_differs_most_often(rng: random.Random) -> None:
     recipe = next(one for one in drawn(SPACE, 200, 0) if len(one) == 3)
-    parameters = parameters_of(recipe)
     counts: Counter[str] = Counter()
     for _ in range(2000):
-        changed = parameters.keys() - _neighbours.held(recipe, parameters, rng).keys()
-        (strategy,) = {name.split(".")[0] for name in changed}
+        (strategy,) = {name.split(".")[0] for name in changed_in(recipe, rng)}
         counts[strategy] += 1
     assert abs(counts[recipe[-1].strategy] / 2000 - _neighbours.LAST) < 0.05
     before = {step.strategy for step in recipe[:-1]}
     assert all(counts[name] > 2000 * (1 - _neighbours.LAST) / 4 for name in before)
 
 
-def test_a_step_without_choices_is_left_as_it_is(rng: random.Random) -> None:
-    assert _neighbours.held((Step.of("plain", {}),), {"strategy": "plain"}, rng) == {
-        "strategy": "plain"
+def test_what_is_pinned_is_nothing_to_differ_in(rng: random.Random, seed: int) -> None:
+    exits: Any = {
+        name: (value,)
+        for name, value in default_choices(registry.get("early_exit")).items()
+        if name != "width"
     }
+    space = RecipeSpace({"fisher": {}, "early_exit": exits}, 5000)
+    recipe = next(one for one in drawn(space, 50, seed) if len(one) == 2)
+    changes = [changed_in(recipe, rng, space) for _ in range(300)]
+    assert all(changes) and not any("fisher.cost" in one for one in changes)
+    assert {name for one in changes for name in one if "early_exit" in name} == {"early_exit.width"}
+    pinned = RecipeSpace({"early_exit": {**exits, "width": (64,)}}, 5000)
+    (only,) = pinned.anchors()
+    assert changed_in(only, rng, pinned) == set(), "and the whole is drawn again"
 
 
 def test_what_becomes_open_with_a_choice_is_drawn() -> None:
     (exits,) = (one for one in SPACE.anchors() if [s.strategy for s in one] == ["early_exit"])
-    kept = {**parameters_of(exits), "early_exit.objective": "joint"}
+    kept = {**trial_of(exits).params, "early_exit.objective": "joint"}
     study = optuna.create_study(sampler=RandomSampler(seed=0))
     (step,) = SPACE.draw(study.ask(), "early_exit", kept)
     assert {"joint_epochs", "joint_lr"} <= step.choices_dict.keys()
     assert step.choices_dict["width"] == exits[0].choices_dict["width"]
 
 
+def test_a_small_space_is_used_up_nearly_to_the_end() -> None:
+    """Who only looked beside the best ones would not find what is left."""
+    pins: Any = {
+        "fisher": {
+            name: (value,) for name, value in default_choices(registry.get("fisher")).items()
+        },
+        "early_exit": {
+            name: (value,)
+            for name, value in default_choices(registry.get("early_exit")).items()
+            if name not in ("width", "positions")
+        },
+    }
+    pins["early_exit"].pop("joint_epochs", None)
+    space = RecipeSpace(pins, 5000)
+    every = set(drawn(space, 3000, 0))
+    told: list[Told] = []
+    while (recipe := propose(space, told, seed=1, number=len(told))) is not None:
+        told.append(Told(recipe, scores_of(recipe)))
+    assert len(told) >= 0.95 * len(every), f"{len(told)} of {len(every)}"
+
+
 def test_a_search_shares_steps_with_its_best_recipes(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Among a hundred recipes of three steps, most go on behind steps that there are."""
+    """At least a quarter of what is drawn goes on behind steps that there are."""
 
     def n_shared() -> int:
         told: list[Told] = []
@@ -88,7 +125,7 @@ def test_a_search_shares_steps_with_its_best_recipes(
         for number in range(60):
             recipe = propose(SPACE, told, seed=seed, number=number)
             assert recipe is not None
-            is_drawn = number >= len(SPACE.anchors())
+            is_drawn = recipe not in SPACE.anchors()
             known = {one.recipe[:place] for one in told for place in range(1, len(one.recipe))}
             shared += is_drawn and recipe[:-1] in known
             told.append(Told(recipe, scores_of(recipe)))

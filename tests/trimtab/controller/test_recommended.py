@@ -54,15 +54,17 @@ def test_combinations_with_what_did_worse_come_among_what_is_drawn(
 def test_nothing_comes_later_while_nobody_knows_who_is_better() -> None:
     told = after_singles(acc=None, ltp=None)
     left = [recipe for recipe in ANCHORS if len(recipe) > 1]
-    assert next_recommended(left, [], scored(told), random.Random(0)) == left[0]
+    assert next_recommended(SPACE, left, [], scored(told), random.Random(0)) == left[0]
     for place in range(len(left)):
-        assert next_recommended(left[place:], [], scored(told), random.Random(0)) == left[place]
+        assert (
+            next_recommended(SPACE, left[place:], [], scored(told), random.Random(0)) == left[place]
+        )
 
 
 def test_how_often_one_that_comes_later_is_tried(rng: random.Random) -> None:
     left = [recipe for recipe in ANCHORS if "acc" in names_of(recipe) and len(recipe) > 1]
     told = scored(after_singles(acc=BAD))
-    found = [next_recommended(left, [], told, rng) for _ in range(2000)]
+    found = [next_recommended(SPACE, left, [], told, rng) for _ in range(2000)]
     assert set(found) == {left[0], None}
     assert abs(sum(one is not None for one in found) / 2000 - LATER) < 0.05
 
@@ -74,10 +76,52 @@ def test_what_is_known_to_be_good_never_waits() -> None:
     assert first == chain
 
 
-def test_who_has_no_counterpart_is_not_outdone() -> None:
-    place = {"ltp": 0, "early_exit": 1, "fisher": 2, "acc": 3}
-    outdone = {names_of(recipe) for recipe in ANCHORS if is_outdone(recipe, place)}
-    assert outdone == {("fisher", "acc"), ("acc", "early_exit"), ("fisher", "acc", "early_exit")}
+def outdone(alone: dict[str, RecipeScores], space: RecipeSpace = SPACE) -> set[tuple[str, ...]]:
+    return {names_of(recipe) for recipe in ANCHORS if is_outdone(space, recipe, alone)}
+
+
+WITH_ACC = {("fisher", "acc"), ("acc", "early_exit"), ("fisher", "acc", "early_exit")}
+
+
+@pytest.mark.parametrize(
+    ("acc", "expected"),
+    [
+        (BAD, WITH_ACC),
+        (RecipeScores(0.5, 0.01, -0.5), WITH_ACC),
+        (GOOD, set()),
+        (RecipeScores(0.5, 0.0, -0.5), set()),
+    ],
+    ids=["lacks more", "dearer", "alike", "better in one"],
+)
+def test_only_who_is_worse_in_all_respects_is_outdone(
+    acc: RecipeScores, expected: set[tuple[str, ...]]
+) -> None:
+    alone = {"ltp": GOOD, "early_exit": GOOD, "fisher": BAD, "acc": acc}
+    assert outdone(alone) == expected
+    assert outdone({"acc": acc}) == outdone({"ltp": GOOD}) == set(), "of one nothing is known yet"
+
+
+def test_what_the_space_has_no_counterpart_of_is_not_outdone() -> None:
+    space = RecipeSpace({name: {} for name in ("fisher", "ltp", "acc")}, 5000, [("fisher", "ltp")])
+    assert not outdone({"ltp": GOOD, "acc": BAD}, space) & {("fisher", "acc")}
+
+
+def test_what_other_studies_told_counts() -> None:
+    """A single strategy that is known from elsewhere is not tried again, but judged by."""
+    known = Known(told=tuple(after_singles(acc=BAD)))
+    told: list[Told] = []
+    found = []
+    for number in range(4):
+        recipe = propose(SPACE, told, seed=0, number=number, known=known)
+        assert recipe is not None
+        found.append(names_of(recipe))
+        told.append(Told(recipe, GOOD))
+    assert found == [
+        ("fisher", "ltp", "early_exit"),
+        ("fisher", "ltp"),
+        ("fisher", "early_exit"),
+        ("ltp", "early_exit"),
+    ]
 
 
 def test_a_space_that_is_used_up_still_gives_what_comes_later() -> None:
@@ -97,7 +141,7 @@ def test_a_space_that_is_used_up_still_gives_what_comes_later() -> None:
 def test_strategies_of_other_versions_are_nobodys_counterpart() -> None:
     told = [((Step.of("gone", {}),), GOOD), *scored(after_singles(acc=BAD))]
     left = [recipe for recipe in ANCHORS if len(recipe) > 1]
-    assert next_recommended(left, [], told, random.Random(0)) is not None
+    assert next_recommended(SPACE, left, [], told, random.Random(0)) is not None
 
 
 def scored(told: list[Told]) -> list[tuple[Recipe, RecipeScores]]:

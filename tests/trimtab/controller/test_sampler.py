@@ -89,14 +89,17 @@ def test_small_space_is_used_up_and_then_said_to_be() -> None:
 
 
 def test_proposal_depends_on_seed_number_and_what_was_measured() -> None:
-    recipes = searched(1, 10, scores_of)
+    recipes = searched(1, 20, scores_of)
     history = [Told(recipe, scores_of(recipe)) for recipe in recipes]
-    first = propose(SPACE, history, seed=1, number=10)
-    assert propose(SPACE, list(history), seed=1, number=10) == first
-    assert propose(SPACE, history, seed=2, number=10) != first
-    assert propose(SPACE, history, seed=1, number=11) != first
+    first = propose(SPACE, history, seed=1, number=20)
+    assert propose(SPACE, list(history), seed=1, number=20) == first
+    assert propose(SPACE, history, seed=2, number=20) != first
+    assert propose(SPACE, history, seed=1, number=21) != first
     other = [Told(recipe, scores_of(recipe, best_damping=0.02)) for recipe in recipes]
-    assert propose(SPACE, other, seed=1, number=10) != first
+    numbers = range(20, 30)
+    assert [propose(SPACE, other, seed=1, number=number) for number in numbers] != [
+        propose(SPACE, history, seed=1, number=number) for number in numbers
+    ]
 
 
 def test_proposals_leave_the_state_of_others_alone() -> None:

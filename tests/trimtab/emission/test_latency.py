@@ -14,7 +14,7 @@ from trimtab.controller._ranking import Setting
 from trimtab.emission import LatencyCheck, LatencyMissedError, emit_what_holds
 from trimtab.emission._latency import MOST_CANDIDATES, MOST_TRIES
 from trimtab.errors import JobError
-from trimtab.selection import Choice, Limits
+from trimtab.selection import Choice, Limits, choose
 from trimtab_workers.latency.summary import summarise
 from trimtab_workers.latency.workload import Workload
 
@@ -180,26 +180,35 @@ def test_a_checkpoint_holds_where_it_keeps_to_all_limits(
     assert list(samples) == [*SAMPLES, "others"] and len(samples["others"]) == 1
 
 
+MAX_MS = SHARE.max_ms or 0.0
+
+
 @pytest.mark.parametrize(
-    ("drop", "holds", "was_feasible", "is_feasible"),
+    ("drop", "was_ms", "holds", "is_feasible"),
     [
-        (0.01, True, False, True),
-        (0.03, True, False, False),
-        (0.01, None, False, False),
-        (0.01, None, True, True),
-        (0.01, False, True, False),
+        (0.01, 2 * MAX_MS, True, True),
+        (0.03, 2 * MAX_MS, True, False),
+        (0.03, 0.5 * MAX_MS, True, False),
+        (0.01, 2 * MAX_MS, None, False),
+        (0.01, 0.5 * MAX_MS, None, True),
+        (0.01, 0.5 * MAX_MS, True, True),
+        (0.01, 0.5 * MAX_MS, False, False),
+        (0.01, 2 * MAX_MS, False, False),
     ],
 )
 def test_what_was_timed_last_counts_but_makes_up_for_no_drop(
-    drop: float, holds: bool | None, was_feasible: bool, is_feasible: bool, tmp_path: Any
+    drop: float, was_ms: float, holds: bool | None, is_feasible: bool, tmp_path: Any
 ) -> None:
     found, _, _ = measured(SHARE, tmp_path)
-    point = Setting(drop, 5e8, 0.5, latency={"value": 99.0, "high": 99.0, "verdict": "stable"})
-    limits = Limits(max_drop=0.02, max_flops_ratio=0.6, max_latency_ms=SHARE.max_ms)
-    choice = Choice(point, was_feasible, [] if was_feasible else ["raise latency"])
+    was = {"value": was_ms, "high": was_ms, "verdict": "stable"}
+    limits = Limits(max_drop=0.02, max_flops_ratio=0.6, max_latency_ms=MAX_MS)
+    choice = choose([Setting(drop, 5e8, 0.5, latency=was)], limits)
     judged = SHARE.judged(choice, {**found, "holds": holds}, limits)  # type: ignore[arg-type]
-    assert judged.feasible is is_feasible
-    assert not (judged.feasible and judged.relaxations)
+    assert judged.feasible is is_feasible and bool(judged.relaxations) is not is_feasible
+    if holds:
+        assert not any("latency" in text for text in judged.relaxations), "it is within that"
+        was_too_slow = was_ms > MAX_MS
+        assert judged.point.latency == ({**found, "holds": True} if was_too_slow else was)
 
 
 def test_the_limit_that_is_missed_is_named(tmp_path: Any) -> None:
