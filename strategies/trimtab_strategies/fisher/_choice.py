@@ -37,17 +37,18 @@ def choose_units(
         Which units stay, [K] of bool; None where the equations are not finite.
     """
     weight, inverse = _start(system, ridge)
-    kept = weight.new_ones(weight.shape[1] // width, dtype=torch.bool)
     if not bool(torch.isfinite(weight).all() and torch.isfinite(inverse).all()):
         return None
-    while (surplus := int(kept.sum()) - count) > 0:
-        errors = _errors(weight, inverse, width).masked_fill(~kept, torch.inf)
-        pool = errors.argsort()[: min(POOL, int(kept.sum()))]
+    left = torch.arange(weight.shape[1] // width, device=weight.device)
+    kept = torch.zeros_like(left, dtype=torch.bool)
+    while (surplus := len(left) - count) > 0:
+        pool = _errors(weight, inverse, width).argsort()[:POOL]
         columns = _columns(pool, width)
         small = weight[:, columns], inverse[columns][:, columns]
         out = pool[_one_by_one(*small, width, min(AT_ONCE, surplus))]
-        weight, inverse = _without(weight, inverse, _columns(out, width))
-        kept[out] = False
+        weight, inverse, stays = _without(weight, inverse, out, width)
+        left = left[stays]
+    kept[left] = True
     return kept
 
 
@@ -55,28 +56,28 @@ def _one_by_one(
     weight: torch.Tensor, inverse: torch.Tensor, width: int, count: int
 ) -> torch.Tensor:
     """Gives the units that go first, in order, by the rule without shortcuts."""
-    gone: list[int] = []
+    left = torch.arange(weight.shape[1] // width, device=weight.device)
+    gone = []
     for _ in range(count):
-        errors = _errors(weight, inverse, width)
-        errors[gone] = torch.inf
-        gone.append(int(errors.argmin()))
-        one = torch.tensor(gone[-1:], device=weight.device)
-        weight, inverse = _without(weight, inverse, _columns(one, width))
-    return torch.tensor(gone, device=weight.device)
+        worst = _errors(weight, inverse, width).argmin(dim=0, keepdim=True)
+        gone.append(left[worst])
+        weight, inverse, stays = _without(weight, inverse, worst, width)
+        left = left[stays]
+    return torch.cat(gone)
 
 
 def _without(
-    weight: torch.Tensor, inverse: torch.Tensor, columns: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gives W and H⁻¹ after these columns went and the others were refitted."""
-    step = torch.linalg.solve(inverse[columns][:, columns], inverse[columns])
-    weight = weight - weight[:, columns] @ step
-    inverse = inverse - inverse[:, columns] @ step
-    # What is gone has no weight and stands alone, so that its block can still be solved.
-    weight[:, columns] = 0.0
-    inverse[columns], inverse[:, columns] = 0.0, 0.0
-    inverse[columns, columns] = 1.0
-    return weight, inverse
+    weight: torch.Tensor, inverse: torch.Tensor, units: torch.Tensor, width: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gives W and H⁻¹ of the units that stay when these go and they are refitted, and which."""
+    stays = weight.new_ones(weight.shape[1] // width, dtype=torch.bool)
+    stays[units] = False
+    out, rest = _columns(units, width), _columns(torch.nonzero(stays)[:, 0], width)
+    across = inverse[out][:, rest]
+    step = torch.linalg.solve(inverse[out][:, out], across)
+    weight = weight[:, rest].addmm(weight[:, out], step, alpha=-1)
+    inverse = inverse[rest][:, rest].addmm(across.T, step, alpha=-1)
+    return weight, inverse, stays
 
 
 def _columns(units: torch.Tensor, width: int) -> torch.Tensor:
@@ -93,6 +94,8 @@ def _start(system: NormalEquations, ridge: float) -> tuple[torch.Tensor, torch.T
 
 
 def _errors(weight: torch.Tensor, inverse: torch.Tensor, width: int) -> torch.Tensor:
+    if width == 1:
+        return (weight * weight).sum(dim=0) / inverse.diagonal()
     n_units = weight.shape[1] // width
     groups = inverse.view(n_units, width, n_units, width)
     own = groups.diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # [K, w, w]

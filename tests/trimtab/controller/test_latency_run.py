@@ -138,9 +138,10 @@ def test_several_limits_that_come_later_are_timed_predicted_and_delivered(
     asked = [("p50", 2), ("p95", 2), ("mean", 8)]
     assert [(part["statistic"], part["batch_size"]) for part in dense] == asked
     assert study.limits().latencies_ms == (20_000, dense[1]["value"], 8_000)
-    # Of models whose files are gone nothing is predicted.
-    known_of = [p.latency for p in study.points() if p.recipe and p.latency is not None]
-    assert known_of
+    # Of models whose files are gone nothing is predicted, though one may be what is delivered.
+    every = [p.latency for p in study.points() if p.recipe and p.latency is not None]
+    known_of = [latency for latency in every if "holds" not in latency]
+    assert known_of and len(known_of) >= len(every) - 1
     for latency in known_of:
         few, same, many = parts_of(latency)
         assert few["predicted"] == same["predicted"]

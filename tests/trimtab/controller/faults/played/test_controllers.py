@@ -96,7 +96,7 @@ def test_controllers_avoid_what_failed_for_those_that_were_killed(
     assert stage.run(slots=1, pause_s=0, fate=fail_at_some) == 0, lab.said()
     expected = run_once(stage, tmp_path / "whole", spec, fate=fail_at_some)
     states = [trial.state for trial in expected]
-    assert 2 <= states.count("failed") < states.count("complete")
+    assert states.count("failed") >= 2 and states.count("complete") >= len(states) / 3
     assert [trial.recipe for trial in lab.trials()] == [trial.recipe for trial in expected]
     assert [trial.state for trial in lab.trials()] == states
     assert lab.problems() == []
