@@ -30,6 +30,8 @@ STRATEGY = "strategy"
 CONSTRAINTS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 """What a strategy that can aim leaves, as a fraction of the cost, where others come after it."""
 FIRST_CONSTRAINT = 0.6
+ONE_EPOCH = 3.0
+"""Of training, in forward passes over every row."""
 
 
 class RecipeSpace:
@@ -66,18 +68,20 @@ class RecipeSpace:
 
         First each strategy alone and its other settings that are worth a trial of their own, then
         the combinations, long ones first, as they tend to do best. Those of equal length come in
-        the order in which the spec names their strategies.
+        the order in which the spec names their strategies. What hardly trains comes before all that
+        does, in the same order: it takes a tenth of the time, and is often good enough.
         """
         named = list(self._choices)
 
         def place(chosen: tuple[str, ...]) -> tuple[int, list[int]]:
             return -len(chosen), sorted(named.index(name) for name in chosen)
 
-        ordered = sorted(self._combinations.values(), key=place)
-        usual = [self._recipe(chosen, self._defaults(chosen)) for chosen in ordered]
+        combinations = sorted(self._combinations.values(), key=place)
+        usual = [self._recipe(chosen, self._defaults(chosen)) for chosen in combinations]
         single = [recipe for recipe in usual if len(recipe) == 1]
         others = [other for recipe in single for other in self._other_settings(recipe[0].strategy)]
-        return [*single, *others, *usual[: len(usual) - len(single)]]
+        every = [*single, *others, *usual[: len(usual) - len(single)]]
+        return sorted(every, key=lambda recipe: _passes(recipe) >= ONE_EPOCH)
 
     def _other_settings(self, name: str) -> list[Recipe]:
         """Gives a strategy as recommended but for one choice, at each of its anchors."""
@@ -181,6 +185,10 @@ class RecipeSpace:
             own = {key: value for key, value in drawn[name].items() if key == CONSTRAINT}
             steps.append(Step.of(name, {**choices, **own}))
         return tuple(steps)
+
+
+def _passes(recipe: Recipe) -> float:
+    return sum(registry.get(step.strategy).passes(step.choices_dict) for step in recipe)
 
 
 def sound_combinations(names: Sequence[str]) -> list[tuple[str, ...]]:

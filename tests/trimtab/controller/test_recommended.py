@@ -117,9 +117,9 @@ def test_what_other_studies_told_counts() -> None:
         found.append(names_of(recipe))
         told.append(Told(recipe, GOOD))
     assert found == [
+        ("fisher", "early_exit"),
         ("fisher", "ltp", "early_exit"),
         ("fisher", "ltp"),
-        ("fisher", "early_exit"),
         ("ltp", "early_exit"),
     ]
 
