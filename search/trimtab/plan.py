@@ -245,7 +245,7 @@ def _stop(spec: Spec) -> str | None:
     if stop is None:
         return None
     last = "the last trial adds" if stop.patience == 1 else f"the last {stop.patience} trials add"
-    return f"once {last} less than {stop.gain} to the hypervolume; recommended recipes in any case"
+    return f"once {last} less than {stop.gain} to the hypervolume; recommended recipes anyway"
 
 
 def _looks(spec: Spec, survey: Survey) -> str | None:

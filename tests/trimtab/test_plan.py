@@ -59,7 +59,7 @@ def test_a_rule_that_ends_the_search_early_is_told(workspace: Any) -> None:
     plan = plan_of(workspace, **{TIME: "time: 3 min\n  stop: {patience: 4}"})
     assert plan.facts()["stops early"] == plan.to_plain()["stop"]
     assert plan.stop == (
-        "once the last 4 trials add less than 1% to the hypervolume; recommended recipes in any case"
+        "once the last 4 trials add less than 1% to the hypervolume; recommended recipes anyway"
     )
 
 
