@@ -117,7 +117,7 @@ def test_a_small_space_is_used_up_nearly_to_the_end() -> None:
 def test_a_search_shares_steps_with_its_best_recipes(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At least a quarter of what is drawn goes on behind steps that there are."""
+    """A third of what is drawn goes on behind steps that there are, more or less."""
 
     def n_shared() -> int:
         told: list[Told] = []
@@ -133,7 +133,7 @@ def test_a_search_shares_steps_with_its_best_recipes(
 
     with_neighbours = n_shared()
     monkeypatch.setattr(_neighbours, "OFTEN", 0.0)
-    assert with_neighbours >= 12 > n_shared()
+    assert with_neighbours >= 6 and with_neighbours > 2 * n_shared()
 
 
 def scores_of(recipe: Recipe) -> RecipeScores:
