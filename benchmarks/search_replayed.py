@@ -1,10 +1,10 @@
 """How much less do recipes of our sampler cost than uniform draws, to most of the hypervolume?
 
-Trials of ``search-efficiency`` (TREC with the demo's encoder, 500 rows; studies of 24 trials and
-plain loops of 54 to 128) lie in ``benchmarks/recorded/``, so that a sampler can be tried in a
-minute: a proposal stands for the nearest recorded recipe of the same strategies that was not tried
-yet, and a step costs what it took when it was recorded, once. What is tuned on these should be
-tried elsewhere.
+Trials of ``search-efficiency`` as it was at first (TREC with the demo's encoder after 6 epochs on
+500 rows; studies of 24 trials and plain loops of 54 to 128; decision 47) lie in
+``benchmarks/recorded/``, so that a sampler can be tried in a minute: a proposal stands for the
+nearest recorded recipe of the same strategies that was not tried yet, and a step costs what it took
+when it was recorded, once. What is tuned on these should be tried elsewhere.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which recommended recipes come next: what promises little need not come before all else.
 
-Every strategy alone comes first, as it is recommended, then their combinations. Strategies that
-take away the same thing exclude each other in a recipe; where one of them did worse alone than the
-other in every respect, combinations with it come later, one now and then among what is drawn.
+They come in the order of `RecipeSpace.anchors`, but for this: strategies that take away the same
+thing exclude each other in a recipe; where one of them did worse alone than the other in every
+respect, combinations with it come later, one now and then among what is drawn.
 """
 
 from __future__ import annotations
