@@ -1,20 +1,23 @@
 """Which recommended recipes come next: what promises little need not come before all else.
 
-They come in the order of `RecipeSpace.anchors`, but for this: strategies that take away the same
-thing exclude each other in a recipe; where one of them did worse alone than the other in every
-respect, combinations with it come later, one now and then among what is drawn.
+They come in the order of `RecipeSpace.anchors`, combinations made of what did best alone. But where a step did worse alone, in every
+respect, than another that takes away the same thing (by another strategy, or by the same one with
+other choices), combinations with it come later, one now and then among what is drawn. And once a
+recipe is within the limits, so does what trains for an epoch: it takes the time of ten neighbours
+of that recipe.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from trimtab.controller._favourites import reached
-from trimtab.controller._space import RecipeSpace
+from trimtab.controller._favourites import ranked, reached
+from trimtab.controller._space import RecipeSpace, trains_long
+from trimtab.controller._steps import without_constraint
 from trimtab.selection import RecipeScores
 from trimtab_strategies import registry
-from trimtab_strategies.recipe import Recipe
+from trimtab_strategies.recipe import Recipe, Step
 
 LATER = 0.5
 """How likely one that comes later is tried instead of one that is drawn."""
@@ -24,33 +27,59 @@ def next_recommended(
     space: RecipeSpace,
     left: Sequence[Recipe],
     urgent: Sequence[Recipe],
-    scored: Iterable[tuple[Recipe, RecipeScores]],
+    scored: Sequence[tuple[Recipe, RecipeScores]],
     rng: random.Random,
 ) -> Recipe | None:
     """Gives the next of those left, in their order; None where one is to be drawn instead.
 
-    ``urgent`` are recipes that never have to wait; ``scored`` those that were tried, as they did.
+    ``left`` is not empty. ``urgent`` are recipes that never have to wait; ``scored`` is how those
+    did that were tried.
     """
+    single = [(without_constraint(recipe[0]), own) for recipe, own in scored if len(recipe) == 1]
     known = registry.names()
-    alone = [(recipe[0].strategy, scores) for recipe, scores in scored if len(recipe) == 1]
-    best = reached((name, scores) for name, scores in alone if name in known)
-    for recipe in left:
-        if recipe in urgent or not is_outdone(space, recipe, best):
-            return recipe
-    return left[0] if left and rng.random() < LATER else None
-
-
-def is_outdone(space: RecipeSpace, recipe: Recipe, alone: Mapping[str, RecipeScores]) -> bool:
-    """Tells whether the space has the same recipe with a strategy that alone did better."""
-    names = [step.strategy for step in recipe]
-    return len(names) > 1 and any(
-        _exclude_each_other(name, other)
-        and did_better(alone[other], alone[name])
-        and space.has([*names[:place], other, *names[place + 1 :]])
-        for place, name in enumerate(names)
-        if name in alone
-        for other in alone
+    alone = reached((step, own) for step, own in single if step.strategy in known)
+    wanted = next(
+        (each for each in left if each in urgent or not is_outdone(space, each, alone)), None
     )
+    is_met = any(own.violation <= 0 for _, own in scored)
+    if wanted in urgent or (wanted is not None and not (is_met and trains_long(wanted))):
+        return wanted
+    return (wanted or left[0]) if rng.random() < LATER else None
+
+
+def best_alone(
+    space: RecipeSpace, scored: Sequence[tuple[Recipe, RecipeScores]]
+) -> dict[str, Step]:
+    """Gives, of each strategy's recommended settings that were tried alone, the one that did best.
+
+    Combinations are made of these: what is best alone differs from task to task.
+    """
+    alone = {recipe[0]: own for recipe, own in scored if len(recipe) == 1}
+    found = {}
+    for name in space.strategies:
+        known = [(step, alone[step]) for step in space.settings(name) if step in alone]
+        if known:
+            found[name] = ranked(known)[0]
+    return found
+
+
+def is_outdone(space: RecipeSpace, recipe: Recipe, alone: Mapping[Step, RecipeScores]) -> bool:
+    """Tells whether the space has the same recipe with a step that alone did better."""
+    steps = [without_constraint(step) for step in recipe]
+    return len(steps) > 1 and any(
+        takes_its_place(space, steps, place, other) and did_better(scores, alone[step])
+        for place, step in enumerate(steps)
+        if step in alone
+        for other, scores in alone.items()
+    )
+
+
+def takes_its_place(space: RecipeSpace, steps: Sequence[Step], place: int, other: Step) -> bool:
+    """Tells whether a step takes away the same thing as one of a recipe, and can be in it."""
+    if other == steps[place] or _slot(other) != _slot(steps[place]):
+        return False
+    names = [step.strategy for step in steps]
+    return space.has([*names[:place], other.strategy, *names[place + 1 :]])
 
 
 def did_better(one: RecipeScores, other: RecipeScores) -> bool:
@@ -61,5 +90,5 @@ def did_better(one: RecipeScores, other: RecipeScores) -> bool:
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
-def _exclude_each_other(one: str, other: str) -> bool:
-    return one != other and registry.get(one).slot == registry.get(other).slot
+def _slot(step: Step) -> str:
+    return registry.get(step.strategy).slot

@@ -22,7 +22,7 @@ from optuna.trial import TrialState, create_trial
 from trimtab.controller import _neighbours
 from trimtab.controller._favourites import choose, one_of, ranked
 from trimtab.controller._quick_tpe import ToldTrial, estimator, study_of
-from trimtab.controller._recommended import next_recommended
+from trimtab.controller._recommended import best_alone, next_recommended
 from trimtab.controller._space import RecipeSpace
 from trimtab.selection import RecipeScores
 from trimtab_strategies.recipe import Recipe, stable_key
@@ -82,10 +82,9 @@ def propose(
     elsewhere = [told for told in known.told if told.recipe not in tried]
     seen = tried | {told.recipe for told in elsewhere}
     rng = random.Random(stable_key("order", seed, number))
-    left = [recipe for recipe in planned(space, known) if recipe not in tried]
+    left = [recipe for recipe in planned(space, known, history) if recipe not in tried]
     if left:
-        every = [*elsewhere, *history]
-        scored = [(told.recipe, told.scores) for told in every if told.scores is not None]
+        scored = _scored(known, history)
         urgent = [*known.first, *known.later]
         wanted = next_recommended(space, left, urgent, scored, rng)
         if wanted is not None:
@@ -118,12 +117,21 @@ def most_telling(history: Sequence[Told], most: int | None = None) -> list[Told]
     return [history[place] for place in sorted(by_worth[:limit])]
 
 
-def planned(space: RecipeSpace, known: Known) -> list[Recipe]:
-    """Lists what is tried before anything is drawn, but for what is known already."""
-    usual, *others = space.anchors()
+def planned(space: RecipeSpace, known: Known, history: Sequence[Told] = ()) -> list[Recipe]:
+    """Lists what is tried before anything is drawn, but for what is known already.
+
+    Which combinations these are depends on what did best alone so far.
+    """
+    usual, *others = space.anchors(best_alone(space, _scored(known, history)))
     elsewhere = {told.recipe for told in known.told}
     wanted = [*known.first, usual, *known.later, *others]
     return [recipe for recipe in dict.fromkeys(wanted) if recipe not in elsewhere]
+
+
+def _scored(known: Known, history: Sequence[Told]) -> list[tuple[Recipe, RecipeScores]]:
+    """Gives what was tried here or elsewhere with how it did, the latest last."""
+    every = [*known.told, *history]
+    return [(told.recipe, told.scores) for told in every if told.scores is not None]
 
 
 def _aim(

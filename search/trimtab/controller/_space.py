@@ -63,13 +63,19 @@ class RecipeSpace:
         sound = [chosen for chosen in sound_combinations(names) if chosen not in left_out]
         self._combinations = {"+".join(chosen): chosen for chosen in sound}
 
-    def anchors(self) -> list[Recipe]:
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Names the strategies that may be used, in the spec's order."""
+        return tuple(self._choices)
+
+    def anchors(self, best: Mapping[str, Step] | None = None) -> list[Recipe]:
         """Gives the recipes to try first: each combination as it is recommended.
 
-        First each strategy alone and its other settings that are worth a trial of their own, then
-        the combinations, long ones first, as they tend to do best. Those of equal length come in
-        the order in which the spec names their strategies. What hardly trains comes before all that
-        does, in the same order: it takes a tenth of the time, and is often good enough.
+        First each strategy alone, and its other settings that are worth a trial of their own. Then
+        the combinations, of each strategy's ``best`` setting where one is named; long ones first,
+        as they tend to do best, and then again in the form that trains least. Those of equal length
+        come in the order in which the spec names their strategies. What hardly trains comes before
+        all that does, in the same order: it takes a tenth of the time, and is often good enough.
         """
         named = list(self._choices)
 
@@ -77,21 +83,47 @@ class RecipeSpace:
             return -len(chosen), sorted(named.index(name) for name in chosen)
 
         combinations = sorted(self._combinations.values(), key=place)
-        usual = [self._recipe(chosen, self._defaults(chosen)) for chosen in combinations]
-        single = [recipe for recipe in usual if len(recipe) == 1]
-        others = [other for recipe in single for other in self._other_settings(recipe[0].strategy)]
-        every = [*single, *others, *usual[: len(usual) - len(single)]]
-        return sorted(every, key=lambda recipe: _passes(recipe) >= ONE_EPOCH)
+        single = [self.settings(chosen[0]) for chosen in combinations if len(chosen) == 1]
+        several = [chosen for chosen in combinations if len(chosen) > 1]
+        every = [
+            *((usual,) for usual, *_ in single),
+            *((other,) for _, *others in single for other in others),
+            *(self._combined(chosen, best or {}) for chosen in several),
+            *(self._least_trained(chosen, best or {}) for chosen in several),
+        ]
+        return sorted(dict.fromkeys(every), key=trains_long)
 
-    def _other_settings(self, name: str) -> list[Recipe]:
-        """Gives a strategy as recommended but for one choice, at each of its anchors."""
+    def settings(self, name: str) -> list[Step]:
+        """Gives the recommended settings of a strategy alone: the usual one, then the others.
+
+        These are as the usual one but for one choice, at each of its anchors.
+        """
         usual = self._defaults((name,))[name]
-        return [
-            self._recipe((name,), {name: {**usual, choice.name: value}})
+        others = [
+            {**usual, choice.name: value}
             for choice in self._choices[name]
             for value in choice.anchors
             if value != choice.default and choice.admits(value)
         ]
+        return [self._recipe((name,), {name: drawn})[0] for drawn in (usual, *others)]
+
+    def _combined(self, chosen: tuple[str, ...], steps: Mapping[str, Step]) -> Recipe:
+        """Gives a combination as it is recommended, but for the steps that are named."""
+        found = self._defaults(chosen)
+        for name in chosen:
+            if name in steps:
+                found[name] |= steps[name].choices_dict
+        return self._recipe(chosen, found)
+
+    def _least_trained(self, chosen: tuple[str, ...], best: Mapping[str, Step]) -> Recipe:
+        """Gives a combination with each strategy at that of its settings that trains least."""
+        least = {}
+        for name in chosen:
+            first = [best[name]] if name in best else []
+            least[name] = min(
+                [*first, *self.settings(name)], key=lambda step: _passes((step,))
+            )
+        return self._combined(chosen, least)
 
     def has(self, strategies: Sequence[str]) -> bool:
         """Tells whether strategies, in any order, are a combination of this space."""
@@ -185,6 +217,11 @@ class RecipeSpace:
             own = {key: value for key, value in drawn[name].items() if key == CONSTRAINT}
             steps.append(Step.of(name, {**choices, **own}))
         return tuple(steps)
+
+
+def trains_long(recipe: Recipe) -> bool:
+    """Tells whether a recipe trains for an epoch or more; what does not takes a tenth of that."""
+    return _passes(recipe) >= ONE_EPOCH
 
 
 def _passes(recipe: Recipe) -> float:

@@ -234,10 +234,13 @@ class TrialLoop:
         return trial
 
     def _is_stalled(self) -> bool:
-        """Asks for the end of the search; for what is hopeless nobody waits."""
-        for recipe in self._stalled.awaited:
-            if self._is_hopeless(recipe):
-                self._stalled.pass_over(recipe)
+        """Asks for the end of the search; nobody waits for what is hopeless, or not wanted now."""
+        space, known = self._prospect.space, self._prospect.known
+        if awaited := self._stalled.awaited:
+            wanted = planned(space, known, self._history.told())
+            for recipe in awaited:
+                if recipe not in wanted or self._is_hopeless(recipe):
+                    self._stalled.pass_over(recipe)
         return self._stalled.is_over()
 
     def _propose(self) -> Recipe | None:

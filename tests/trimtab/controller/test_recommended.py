@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from trimtab.controller._recommended import LATER, is_outdone, next_recommended
-from trimtab.controller._sampler import Known, Told, propose
-from trimtab.controller._space import RecipeSpace
+from trimtab.controller._sampler import NOTHING, Known, Told, planned, propose
+from trimtab.controller._space import RecipeSpace, trains_long
 from trimtab.selection import RecipeScores
 from trimtab_strategies.recipe import Recipe, Step
 
 SPACE = RecipeSpace({name: {} for name in ("fisher", "ltp", "acc", "early_exit")}, 5000)
 ANCHORS = SPACE.anchors()
 GOOD, BAD = RecipeScores(0.4, 0.01, -0.5), RecipeScores(0.6, 0.1, 4.0)
+BETTER = RecipeScores(0.3, 0.005, -0.6)
 
 
 def names_of(recipe: Recipe) -> tuple[str, ...]:
@@ -41,18 +42,17 @@ def test_combinations_with_what_did_worse_come_among_what_is_drawn(
         told.append(Told(recipe, GOOD if better in names_of(recipe) else BAD))
     combined = [recipe for recipe in ANCHORS if len(recipe) > 1]
     promising = [recipe for recipe in combined if worse not in names_of(recipe)]
-    assert found[: len(promising)] == promising, "first, and in their order"
-    later = [recipe for recipe in combined if worse in names_of(recipe)]
-    places = [found.index(recipe) for recipe in later]
-    assert places == sorted(places) and len(places) == 3, "all are tried, in their order"
-    drawn_between = [
-        recipe for recipe in found[len(promising) : max(places)] if recipe not in later
-    ]
-    assert drawn_between or max(places) < len(promising) + 3
+    at_once = [recipe for recipe in promising if not trains_long(recipe)]
+    assert found[: len(at_once)] == at_once, "first, and in their order"
+    later = [recipe for recipe in combined if recipe not in promising]
+    tried = [recipe for recipe in found if recipe in combined]
+    assert tried == [*promising, *later], "all are tried, in their order"
+    places = [found.index(recipe) for recipe in tried]
+    assert max(places) >= len(tried), "what is drawn comes in between"
 
 
 def test_nothing_comes_later_while_nobody_knows_who_is_better() -> None:
-    told = after_singles(acc=None, ltp=None)
+    told = after_singles(acc=None, ltp=None, fisher=BAD, early_exit=BAD)
     left = [recipe for recipe in ANCHORS if len(recipe) > 1]
     assert next_recommended(SPACE, left, [], scored(told), random.Random(0)) == left[0]
     for place in range(len(left)):
@@ -77,7 +77,16 @@ def test_what_is_known_to_be_good_never_waits() -> None:
 
 
 def outdone(alone: dict[str, RecipeScores], space: RecipeSpace = SPACE) -> set[tuple[str, ...]]:
-    return {names_of(recipe) for recipe in ANCHORS if is_outdone(space, recipe, alone)}
+    """Names the combinations that are outdone, given how each strategy did as it is recommended."""
+    by_step = {usual(name): scores for name, scores in alone.items()}
+    return {names_of(recipe) for recipe in ANCHORS if is_outdone(space, recipe, by_step)}
+
+
+def usual(name: str, *, trains: bool = True) -> Step:
+    """Gives a strategy's first recommended step; of two forms the one that trains, or does not."""
+    every = [recipe[0] for recipe in ANCHORS if names_of(recipe) == (name,)]
+    is_form = {step: (step.choices_dict.get("thresholds") != "manual") == trains for step in every}
+    return next(step for step in every if is_form[step])
 
 
 WITH_ACC = {("fisher", "acc"), ("acc", "early_exit"), ("fisher", "acc", "early_exit")}
@@ -99,6 +108,56 @@ def test_only_who_is_worse_in_all_respects_is_outdone(
     alone = {"ltp": GOOD, "early_exit": GOOD, "fisher": BAD, "acc": acc}
     assert outdone(alone) == expected
     assert outdone({"acc": acc}) == outdone({"ltp": GOOD}) == set(), "of one nothing is known yet"
+
+
+@pytest.mark.parametrize("is_trained_better", [True, False])
+def test_of_two_forms_of_a_strategy_the_worse_one_comes_later(is_trained_better: bool) -> None:
+    better, worse = (usual("ltp", trains=trains) for trains in (is_trained_better, not is_trained_better))
+    alone = {better: GOOD, worse: BAD}
+    waiting = [recipe for recipe in ANCHORS if is_outdone(SPACE, recipe, alone)]
+    assert len(waiting) == 3 and all(worse in recipe for recipe in waiting)
+    assert not any(is_outdone(SPACE, recipe, {worse: BAD}) for recipe in ANCHORS)
+
+
+@pytest.mark.parametrize("is_trained_better", [True, False])
+def test_combinations_are_made_of_what_did_best_alone(is_trained_better: bool) -> None:
+    better, worse = (usual("ltp", trains=is_it) for is_it in (is_trained_better, not is_trained_better))
+    told = [Told((better,), GOOD), Told((worse,), BAD)]
+    combined = [one for one in planned(SPACE, NOTHING, told) if len(one) > 1]
+    forms = {step for one in combined for step in one if step.strategy == "ltp"}
+    assert forms == {better, usual("ltp", trains=False)}, "the best one, and what trains least"
+    elsewhere = planned(SPACE, Known(told=tuple(told)))
+    assert [one for one in elsewhere if len(one) > 1] == combined, "from another study as well"
+
+
+def test_what_was_drawn_is_not_what_combinations_are_made_of() -> None:
+    step = usual("early_exit")
+    told = [Told((step,), BAD), Told((step.with_choices(epochs=40),), GOOD)]
+    assert planned(SPACE, NOTHING, told) == planned(SPACE, NOTHING, told[:1]) == ANCHORS
+
+
+def test_combinations_are_tried_again_when_another_setting_did_better() -> None:
+    """What hardly trains is combined first; once training did better alone, so is that."""
+    manual, learned = (usual("ltp", trains=trains) for trains in (False, True))
+    told = [Told((manual,), GOOD)]
+    assert not any(learned in one for one in planned(SPACE, NOTHING, told) if len(one) > 1)
+    told.append(Told((learned,), BETTER))
+    again = [one for one in planned(SPACE, NOTHING, told) if len(one) > 1]
+    assert sum(learned in one for one in again) == sum(manual in one for one in again) == 3
+
+
+def test_what_trains_long_shares_its_turns_with_neighbours(rng: random.Random) -> None:
+    """But not before anything is within the limits, nor what is wanted in any case."""
+    cheap, dear = (
+        [one for one in ANCHORS if trains_long(one) == long] for long in (False, True)
+    )
+    for told, expected in (([(cheap[0], BAD)], 1.0), ([(cheap[0], GOOD)], LATER)):
+        found = [next_recommended(SPACE, dear, [], told, rng) for _ in range(2000)]
+        assert set(found) <= {dear[0], None}
+        assert abs(sum(one is not None for one in found) / 2000 - expected) < 0.05
+    told = [(cheap[0], GOOD)]
+    assert all(next_recommended(SPACE, dear, dear, told, rng) == dear[0] for _ in range(20))
+    assert all(next_recommended(SPACE, ANCHORS, [], told, rng) == cheap[0] for _ in range(20))
 
 
 def test_what_the_space_has_no_counterpart_of_is_not_outdone() -> None:
