@@ -1,10 +1,11 @@
 """Which recommended recipes come next: what promises little need not come before all else.
 
-They come in the order of `RecipeSpace.anchors`, combinations made of what did best alone. But where a step did worse alone, in every
-respect, than another that takes away the same thing (by another strategy, or by the same one with
-other choices), combinations with it come later, one now and then among what is drawn. And once a
-recipe is within the limits, so does what trains for an epoch: it takes the time of ten neighbours
-of that recipe.
+They come in the order of `RecipeSpace.anchors`, combinations made of what did best alone; of these,
+those come first whose weakest step did best alone. Two kinds come later, one now and then among
+what is drawn. Combinations with a step that did worse alone, in every respect, than another that
+takes away the same thing (by another strategy, or by the same one with other choices). And once a
+recipe is within the limits, what trains for an epoch: it takes the time of ten neighbours of that
+recipe.
 """
 
 from __future__ import annotations
@@ -35,16 +36,34 @@ def next_recommended(
     ``left`` is not empty. ``urgent`` are recipes that never have to wait; ``scored`` is how those
     did that were tried.
     """
+    alone = _known_alone(scored)
+    promising = [each for each in left if each in urgent or not is_outdone(space, each, alone)]
+    first = promising[0] if promising else None
+    is_met = any(own.violation <= 0 for _, own in scored)
+    comes_later = first is None or (first not in urgent and is_met and trains_long(first))
+    if comes_later and rng.random() >= LATER:
+        return None
+    if first is None or first in urgent or len(first) == 1:
+        return first or left[0]
+    others = [each for each in promising if each not in urgent and len(each) > 1]
+    alike = [each for each in others if trains_long(each) == trains_long(first)]
+    return min(alike, key=lambda each: weakest(each, alone))
+
+
+def _known_alone(scored: Sequence[tuple[Recipe, RecipeScores]]) -> dict[Step, RecipeScores]:
+    """Gives how steps did that were tried alone, but for those of strategies nobody knows."""
     single = [(without_constraint(recipe[0]), own) for recipe, own in scored if len(recipe) == 1]
     known = registry.names()
-    alone = reached((step, own) for step, own in single if step.strategy in known)
-    wanted = next(
-        (each for each in left if each in urgent or not is_outdone(space, each, alone)), None
-    )
-    is_met = any(own.violation <= 0 for _, own in scored)
-    if wanted in urgent or (wanted is not None and not (is_met and trains_long(wanted))):
-        return wanted
-    return (wanted or left[0]) if rng.random() < LATER else None
+    return reached((step, own) for step, own in single if step.strategy in known)
+
+
+def weakest(recipe: Recipe, alone: Mapping[Step, RecipeScores]) -> tuple[float, float]:
+    """Gives what the step that did worst alone lacks to the limits, and its lowest cost.
+
+    Of a step that was not tried alone the best is assumed.
+    """
+    known = [alone[step] for step in map(without_constraint, recipe) if step in alone]
+    return max(((max(0.0, own.violation), own.cost_ratio) for own in known), default=(0.0, 0.0))
 
 
 def best_alone(

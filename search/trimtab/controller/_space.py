@@ -120,9 +120,7 @@ class RecipeSpace:
         least = {}
         for name in chosen:
             first = [best[name]] if name in best else []
-            least[name] = min(
-                [*first, *self.settings(name)], key=lambda step: _passes((step,))
-            )
+            least[name] = min([*first, *self.settings(name)], key=lambda step: _passes((step,)))
         return self._combined(chosen, least)
 
     def has(self, strategies: Sequence[str]) -> bool:

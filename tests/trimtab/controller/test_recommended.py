@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trimtab.controller._recommended import LATER, is_outdone, next_recommended
+from trimtab.controller._recommended import LATER, is_outdone, next_recommended, weakest
 from trimtab.controller._sampler import NOTHING, Known, Told, planned, propose
 from trimtab.controller._space import RecipeSpace, trains_long
 from trimtab.selection import RecipeScores
@@ -112,7 +112,9 @@ def test_only_who_is_worse_in_all_respects_is_outdone(
 
 @pytest.mark.parametrize("is_trained_better", [True, False])
 def test_of_two_forms_of_a_strategy_the_worse_one_comes_later(is_trained_better: bool) -> None:
-    better, worse = (usual("ltp", trains=trains) for trains in (is_trained_better, not is_trained_better))
+    better, worse = (
+        usual("ltp", trains=trains) for trains in (is_trained_better, not is_trained_better)
+    )
     alone = {better: GOOD, worse: BAD}
     waiting = [recipe for recipe in ANCHORS if is_outdone(SPACE, recipe, alone)]
     assert len(waiting) == 3 and all(worse in recipe for recipe in waiting)
@@ -121,7 +123,9 @@ def test_of_two_forms_of_a_strategy_the_worse_one_comes_later(is_trained_better:
 
 @pytest.mark.parametrize("is_trained_better", [True, False])
 def test_combinations_are_made_of_what_did_best_alone(is_trained_better: bool) -> None:
-    better, worse = (usual("ltp", trains=is_it) for is_it in (is_trained_better, not is_trained_better))
+    better, worse = (
+        usual("ltp", trains=is_it) for is_it in (is_trained_better, not is_trained_better)
+    )
     told = [Told((better,), GOOD), Told((worse,), BAD)]
     combined = [one for one in planned(SPACE, NOTHING, told) if len(one) > 1]
     forms = {step for one in combined for step in one if step.strategy == "ltp"}
@@ -146,11 +150,29 @@ def test_combinations_are_tried_again_when_another_setting_did_better() -> None:
     assert sum(learned in one for one in again) == sum(manual in one for one in again) == 3
 
 
+def test_combinations_begin_with_those_whose_weakest_step_did_best_alone() -> None:
+    told = after_singles(ltp=BAD, acc=BETTER, early_exit=BETTER)
+    found = []
+    for number in range(6, 14):
+        recipe = propose(SPACE, told, seed=0, number=number)
+        assert recipe is not None
+        found.append(names_of(recipe))
+        told.append(Told(recipe, None))
+    assert found[0] == ("fisher", "early_exit"), "what hardly trains; the others are with LTP"
+
+
+def test_a_step_that_was_not_tried_alone_is_thought_good() -> None:
+    fisher, ltp, exits = (usual(name) for name in ("fisher", "ltp", "early_exit"))
+    alone = {fisher: GOOD, exits: BAD, ltp: BETTER}
+    assert weakest((fisher, exits), alone) == (4.0, 0.6)
+    assert weakest((fisher.with_choices(constraint=0.5), ltp), alone) == (0.0, 0.4)
+    assert weakest((usual("acc"), ltp), alone) == (0.0, 0.3)
+    assert weakest((usual("acc"),), alone) == (0.0, 0.0)
+
+
 def test_what_trains_long_shares_its_turns_with_neighbours(rng: random.Random) -> None:
     """But not before anything is within the limits, nor what is wanted in any case."""
-    cheap, dear = (
-        [one for one in ANCHORS if trains_long(one) == long] for long in (False, True)
-    )
+    cheap, dear = ([one for one in ANCHORS if trains_long(one) == long] for long in (False, True))
     for told, expected in (([(cheap[0], BAD)], 1.0), ([(cheap[0], GOOD)], LATER)):
         found = [next_recommended(SPACE, dear, [], told, rng) for _ in range(2000)]
         assert set(found) <= {dear[0], None}
