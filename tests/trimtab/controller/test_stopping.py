@@ -219,7 +219,9 @@ def test_recommended_recipes_are_all_tried_first(bench: Any, fake: Any) -> None:
         return None if is_first or not isinstance(job, LadderJob) else Failure("error", "no")
 
     bench.run(fake(script), spec)
-    assert len(bench.trials()) == len(recommended) > 4
+    tried = [from_plain(trial.recipe) for trial in bench.trials()]
+    assert set(recommended) <= set(tried) and len(tried) < 40
+    assert tried[-1] in recommended, "and nothing more once they are"
     assert len(stop_lines(bench)) == 1
 
 
