@@ -39,6 +39,11 @@ class StallWatch:
         """Gives the recipes that have to be tried before the search may be over."""
         return self._rule.awaited
 
+    @property
+    def wanted_now(self) -> tuple[Recipe, ...]:
+        """Gives these recipes once nothing but them keeps the search from being over."""
+        return self._rule.awaited if self._rule.only_waits else ()
+
     def pass_over(self, recipe: Recipe) -> None:
         """Takes down that a recipe is not going to be tried, so that nobody waits for it."""
         self._rule.pass_over(recipe)

@@ -76,8 +76,9 @@ class LastGain:
 class StopRule:
     """Tells whether a study's search is over by ``search.stop``, and says why.
 
-    ``line`` says it in one line; None as long as it is not over. ``seen_id`` is the last point that
-    was told.
+    ``line`` says it in one line; None as long as it is not over. ``only_waits`` tells whether it
+    would be, but for recommended recipes that were not tried yet. ``seen_id`` is the last point
+    that was told.
     """
 
     def __init__(
@@ -85,8 +86,9 @@ class StopRule:
     ) -> None:
         self._stop = None if max_drop is None else stop
         self._gain = LastGain(1 if stop is None else stop.patience, max_drop or 0.0)
-        self._recommended, self._untried = frozenset(recommended), set(recommended)
+        self._recommended, self._untried = dict.fromkeys(recommended), set(recommended)
         self.line: str | None = None
+        self.only_waits = False
         self.seen_id = 0
 
     @property
@@ -107,7 +109,8 @@ class StopRule:
     @property
     def awaited(self) -> tuple[Recipe, ...]:
         """Recommended recipes that were not tried yet, nor passed over; none without a rule."""
-        return tuple(self._untried) if self.is_set else ()
+        left = (recipe for recipe in self._recommended if recipe in self._untried)
+        return tuple(left) if self.is_set else ()
 
     def pass_over(self, recipe: Recipe) -> None:
         """Takes down that a recommended recipe is not going to be tried."""
@@ -121,11 +124,14 @@ class StopRule:
 
     def is_over(self) -> bool:
         """Decides by all that was told."""
-        self.line = None
-        if self._stop is None or self._untried:
+        self.line, self.only_waits = None, False
+        if self._stop is None:
             return False
         gain, patience, least = self._gain.ratio(), self._stop.patience, self._stop.gain
         if gain is None or gain >= least.ratio:
+            return False
+        self.only_waits = bool(self._untried)
+        if self.only_waits:
             return False
         last = "the last trial" if patience == 1 else f"the last {patience} trials"
         self.line = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from trimtab.controller._baseline import Baseline
 from trimtab.controller._cleanup import drop_weights_off_frontiers, others_at_work
@@ -247,6 +248,8 @@ class TrialLoop:
         """Proposes a recipe, and another where it is hopeless."""
         history, seed = self._history.told(), self._session.spec.search.seed
         space, known = self._prospect.space, self._prospect.known
+        if wanted := self._stalled.wanted_now:
+            known = replace(known, later=(*known.later, *wanted))
         hopeless: list[Told] = []
         for _ in range(MOST_HOPELESS):
             so_far, number = [*history, *hopeless], len(history)
