@@ -3,9 +3,9 @@
 They come in the order of `RecipeSpace.anchors`, combinations made of what did best alone; of these,
 those come first whose weakest step did best alone. Two kinds come later, one now and then among
 what is drawn. Combinations with a step that did worse alone, in every respect, than another that
-takes away the same thing (by another strategy, or by the same one with other choices). And once a
-recipe is within the limits, what trains for an epoch: it takes the time of ten neighbours of that
-recipe.
+takes away the same thing: by another strategy, or by the same one at another recommended setting.
+And once a recipe is within the limits, what trains for an epoch: it takes the time of ten
+neighbours of that recipe.
 """
 
 from __future__ import annotations
@@ -95,8 +95,11 @@ def is_outdone(space: RecipeSpace, recipe: Recipe, alone: Mapping[Step, RecipeSc
 
 def takes_its_place(space: RecipeSpace, steps: Sequence[Step], place: int, other: Step) -> bool:
     """Tells whether a step takes away the same thing as one of a recipe, and can be in it."""
-    if other == steps[place] or _slot(other) != _slot(steps[place]):
+    own = steps[place]
+    if other == own or _slot(other) != _slot(own):
         return False
+    if other.strategy == own.strategy:  # no combination is made of what was drawn
+        return other in space.settings(own.strategy)
     names = [step.strategy for step in steps]
     return space.has([*names[:place], other.strategy, *names[place + 1 :]])
 

@@ -129,8 +129,9 @@ def planned(space: RecipeSpace, known: Known, history: Sequence[Told] = ()) -> l
 
 
 def _scored(known: Known, history: Sequence[Told]) -> list[tuple[Recipe, RecipeScores]]:
-    """Gives what was tried here or elsewhere with how it did, the latest last."""
-    every = [*known.told, *history]
+    """Gives how recipes did: here where they were tried, or else elsewhere."""
+    tried = {told.recipe for told in history}
+    every = [*(told for told in known.told if told.recipe not in tried), *history]
     return [(told.recipe, told.scores) for told in every if told.scores is not None]
 
 

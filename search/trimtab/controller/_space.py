@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 
 from optuna import Trial
 from optuna.distributions import (
@@ -92,6 +92,14 @@ class RecipeSpace:
             *(self._least_trained(chosen, best or {}) for chosen in several),
         ]
         return sorted(dict.fromkeys(every), key=trains_long)
+
+    def recommended(self) -> list[Recipe]:
+        """Gives what may be among the anchors: each combination of each strategy's settings."""
+        return [
+            self._combined(chosen, dict(zip(chosen, steps, strict=True)))
+            for chosen in self._combinations.values()
+            for steps in product(*map(self.settings, chosen))
+        ]
 
     def settings(self, name: str) -> list[Step]:
         """Gives the recommended settings of a strategy alone: the usual one, then the others.

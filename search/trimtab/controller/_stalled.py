@@ -5,7 +5,6 @@ from __future__ import annotations
 from trimtab.controller._history import History
 from trimtab.controller._stopping import StopRule
 from trimtab_storage import Reader
-from trimtab_strategies.recipe import Recipe
 
 
 class StallWatch:
@@ -23,7 +22,7 @@ class StallWatch:
             rule.note_trials(reader.trials(study_id))
             history.on_change = self._changed.add
 
-    def is_over(self) -> bool:
+    def gains_little(self) -> bool:
         """Asks the rule again only when a trial has ended since."""
         if self._rule.is_set and self._history.n_ended != self._ended_then:
             self._ended_then = self._history.n_ended
@@ -31,25 +30,10 @@ class StallWatch:
             self._rule.note_trials(row for row in rows if row is not None)
             self._changed.clear()
             self._rule.note_points(self._reader.points(self._study_id, after_id=self._rule.seen_id))
-            self._rule.is_over()
+            self._rule.gains_little()
         return self.line is not None
 
     @property
-    def awaited(self) -> tuple[Recipe, ...]:
-        """Gives the recipes that have to be tried before the search may be over."""
-        return self._rule.awaited
-
-    @property
-    def wanted_now(self) -> tuple[Recipe, ...]:
-        """Gives these recipes once nothing but them keeps the search from being over."""
-        return self._rule.awaited if self._rule.only_waits else ()
-
-    def pass_over(self, recipe: Recipe) -> None:
-        """Takes down that a recipe is not going to be tried, so that nobody waits for it."""
-        self._rule.pass_over(recipe)
-        self._ended_then = -1
-
-    @property
     def line(self) -> str | None:
-        """Says in one line why the search is over; None if it is not, as it was asked last."""
+        """Says in one line why the search may be over; None if it gains enough, as asked last."""
         return self._rule.line

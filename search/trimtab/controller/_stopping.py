@@ -7,7 +7,8 @@ are counted when they do. So a late success lets the search go on.
 
 Two things hold it back. There must have been something to raise: trials count only from the first
 point on that is within the reference. And all recommended recipes must have been tried, because
-until then not all was looked at that the user named; some come late (:mod:`._recommended`).
+until then not all was looked at that the user named; which these are, the trial loop knows
+(:mod:`._recommended`).
 
 Trials and points are told as they come, each once, and of most only a frontier is kept: so a
 decision costs the same however long the search is.
@@ -16,13 +17,12 @@ decision costs the same however long the search is.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from trimtab.controller._history import is_only_looked_at
 from trimtab.progress import Pair, front_of, pairs_by_trial, share_of
 from trimtab.spec._stopping import Stop
 from trimtab_storage import PointRow, TrialRow, TrialState
-from trimtab_strategies.recipe import Recipe, from_plain
 
 ENDED = (TrialState.COMPLETE, TrialState.FAILED)
 
@@ -74,21 +74,16 @@ class LastGain:
 
 
 class StopRule:
-    """Tells whether a study's search is over by ``search.stop``, and says why.
+    """Tells whether a study's search gains too little to go on by ``search.stop``, and says so.
 
-    ``line`` says it in one line; None as long as it is not over. ``only_waits`` tells whether it
-    would be, but for recommended recipes that were not tried yet. ``seen_id`` is the last point
+    ``line`` says it in one line; None as long as it gains enough. ``seen_id`` is the last point
     that was told.
     """
 
-    def __init__(
-        self, stop: Stop | None, max_drop: float | None, recommended: Collection[Recipe]
-    ) -> None:
+    def __init__(self, stop: Stop | None, max_drop: float | None) -> None:
         self._stop = None if max_drop is None else stop
         self._gain = LastGain(1 if stop is None else stop.patience, max_drop or 0.0)
-        self._recommended, self._untried = dict.fromkeys(recommended), set(recommended)
         self.line: str | None = None
-        self.only_waits = False
         self.seen_id = 0
 
     @property
@@ -100,21 +95,8 @@ class StopRule:
         """Takes down trials that are new, or have come further, as they are now."""
         for trial in trials:
             # Few rows add nothing to the frontier; that says nothing of what all would add.
-            made, recipe = not is_only_looked_at(trial), from_plain(trial.recipe)
-            if recipe in self._recommended:
-                (self._untried.discard if made else self._untried.add)(recipe)
-            if made and trial.state in ENDED:
+            if not is_only_looked_at(trial) and trial.state in ENDED:
                 self._gain.ended(trial.id, trial.finished_at or "", trial.number)
-
-    @property
-    def awaited(self) -> tuple[Recipe, ...]:
-        """Recommended recipes that were not tried yet, nor passed over; none without a rule."""
-        left = (recipe for recipe in self._recommended if recipe in self._untried)
-        return tuple(left) if self.is_set else ()
-
-    def pass_over(self, recipe: Recipe) -> None:
-        """Takes down that a recommended recipe is not going to be tried."""
-        self._untried.discard(recipe)
 
     def note_points(self, points: Sequence[PointRow]) -> None:
         """Takes down points that are new; what is timed of them later has no part in it."""
@@ -122,16 +104,13 @@ class StopRule:
             self._gain.measured(trial_id, pairs)
         self.seen_id = max((point.id for point in points), default=self.seen_id)
 
-    def is_over(self) -> bool:
+    def gains_little(self) -> bool:
         """Decides by all that was told."""
-        self.line, self.only_waits = None, False
+        self.line = None
         if self._stop is None:
             return False
         gain, patience, least = self._gain.ratio(), self._stop.patience, self._stop.gain
         if gain is None or gain >= least.ratio:
-            return False
-        self.only_waits = bool(self._untried)
-        if self.only_waits:
             return False
         last = "the last trial" if patience == 1 else f"the last {patience} trials"
         self.line = (

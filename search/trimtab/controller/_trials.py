@@ -71,11 +71,7 @@ class TrialLoop:
         self._steps = Steps(session.store, session.place, baseline, self._limits, prices)
         self._history = History(session.store, session.study.id, self._limits, expectation)
         self._cleaned_s, self._is_held_up = time.monotonic(), False
-        to_try = [
-            recipe
-            for recipe in planned(prospect.space, prospect.known)
-            if not prospect.is_too_dear(recipe)
-        ]
+        to_try = [*planned(prospect.space, prospect.known), *prospect.space.recommended()]
         self._looks = Looks(session, baseline, self._steps, self._history, self._limits, to_try)
         recorder = Recorder(
             session, self._steps, self._history, self._looks, stopwatch, self._clean_up_sometimes
@@ -83,8 +79,10 @@ class TrialLoop:
         self._underway = Underway(session, self._steps, recorder.finish, recorder.fail)
         recorder.underway = self._underway
         session.room.make_room = self._clean_up
-        rule = StopRule(session.spec.search.stop, self._limits.max_drop, to_try)
+        rule = StopRule(session.spec.search.stop, self._limits.max_drop)
         self._stalled = StallWatch(rule, session.store, session.study.id, self._history)
+        self._wanted: tuple[Recipe, ...] = ()
+        self._why_over: str | None = None
 
     def run(self) -> None:
         """Runs until the end; on the way out nothing of ours is left on the executor."""
@@ -114,8 +112,8 @@ class TrialLoop:
             if not self._underway.n_busy:
                 self._underway.resume()
             self._turn(0.0 if has_more else POLL_S)
-        if self._stalled.line is not None:
-            self._session.reporter.note(self._stalled.line)
+        if self._why_over is not None:
+            self._session.reporter.note(self._why_over)
 
     def _turn(self, wait_s: float = POLL_S) -> None:
         self._session.tick()  # first, because an inline executor works inside `wait`
@@ -235,21 +233,26 @@ class TrialLoop:
         return trial
 
     def _is_stalled(self) -> bool:
-        """Asks for the end of the search; nobody waits for what is hopeless, or not wanted now."""
-        space, known = self._prospect.space, self._prospect.known
-        if awaited := self._stalled.awaited:
-            wanted = planned(space, known, self._history.told())
-            for recipe in awaited:
-                if recipe not in wanted or self._is_hopeless(recipe):
-                    self._stalled.pass_over(recipe)
-        return self._stalled.is_over()
+        """Asks for the end of the search: it gains little, and nothing recommended is left."""
+        self._wanted = self._left_to_try() if self._stalled.gains_little() else ()
+        self._why_over = None if self._wanted else self._stalled.line
+        return self._why_over is not None
+
+    def _left_to_try(self) -> tuple[Recipe, ...]:
+        """Gives the recipes that are recommended by now, were not tried and are not hopeless."""
+        told = self._history.told()
+        tried = {each.recipe for each in told}
+        wanted = planned(self._prospect.space, self._prospect.known, told)
+        return tuple(
+            recipe for recipe in wanted if recipe not in tried and not self._is_hopeless(recipe)
+        )
 
     def _propose(self) -> Recipe | None:
         """Proposes a recipe, and another where it is hopeless."""
         history, seed = self._history.told(), self._session.spec.search.seed
         space, known = self._prospect.space, self._prospect.known
-        if wanted := self._stalled.wanted_now:
-            known = replace(known, later=(*known.later, *wanted))
+        if self._wanted:  # nothing else keeps the search from being over
+            known = replace(known, later=(*known.later, *self._wanted))
         hopeless: list[Told] = []
         for _ in range(MOST_HOPELESS):
             so_far, number = [*history, *hopeless], len(history)
@@ -259,7 +262,6 @@ class TrialLoop:
             if not self._is_hopeless(recipe):
                 return recipe
             hopeless.append(Told(recipe, None))
-            self._stalled.pass_over(recipe)
             self._session.tick()
         last = hopeless[-1].recipe
         return None if self._prospect.is_too_dear(last) else last

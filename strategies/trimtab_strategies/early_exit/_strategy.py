@@ -37,7 +37,7 @@ class EarlyExitStrategy(Strategy):
 
     It makes one model; where samples leave (``tau``, ``patience``, ``agreements``) is set
     afterwards, with no weight changed. With a frozen backbone all exits train in seconds, from
-    states that are looked up once.
+    states that are looked up once; more of them than there is room for, in each of a few epochs.
     """
 
     name: ClassVar[str] = "early_exit"
@@ -116,7 +116,11 @@ class EarlyExitStrategy(Strategy):
     bounding_choices: ClassVar[tuple[str, ...]] = ("positions",)
 
     def passes(self, choices: Mapping[str, Value]) -> float:
-        """Once over the rows for what exits read; joint training goes forward and back as well."""
+        """Once over the rows for what exits read; joint training goes forward and back as well.
+
+        Where there is no room for what attending exits read, it is thrice: how long texts are and
+        how wide the model is, choices do not tell.
+        """
         return 1.0 + 3.0 * int(choices.get("joint_epochs", 0))
 
     def reach(self, shape: EncoderShape, histogram: LengthHistogram) -> CostRange:

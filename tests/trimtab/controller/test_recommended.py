@@ -151,14 +151,25 @@ def test_combinations_are_tried_again_when_another_setting_did_better() -> None:
 
 
 def test_combinations_begin_with_those_whose_weakest_step_did_best_alone() -> None:
-    told = after_singles(ltp=BAD, acc=BETTER, early_exit=BETTER)
-    found = []
-    for number in range(6, 14):
-        recipe = propose(SPACE, told, seed=0, number=number)
-        assert recipe is not None
-        found.append(names_of(recipe))
-        told.append(Told(recipe, None))
-    assert found[0] == ("fisher", "early_exit"), "what hardly trains; the others are with LTP"
+    told = after_singles(early_exit=BAD)
+    first = propose(SPACE, told, seed=0, number=len(told))
+    assert first is not None and names_of(first) == ("fisher", "ltp"), "the last in their order"
+    in_order = propose(SPACE, after_singles(), seed=0, number=len(told))
+    assert in_order is not None and names_of(in_order) == ("fisher", "early_exit")
+
+
+def test_what_was_drawn_outdoes_no_other_setting_of_its_strategy() -> None:
+    step = usual("early_exit")
+    alone = {step: GOOD, step.with_choices(epochs=40): BETTER}
+    assert not any(is_outdone(SPACE, recipe, alone) for recipe in ANCHORS)
+
+
+def test_how_a_recipe_did_here_counts_and_not_how_elsewhere() -> None:
+    manual, learned = (usual("ltp", trains=trains) for trains in (False, True))
+    elsewhere = Known(told=(Told((manual,), BETTER), Told((learned,), GOOD)))
+    assert planned(SPACE, elsewhere, [Told((manual,), BAD)]) != planned(SPACE, elsewhere)
+    failed = planned(SPACE, elsewhere, [Told((manual,), None)])
+    assert any(learned in one for one in failed if len(one) > 1)
 
 
 def test_a_step_that_was_not_tried_alone_is_thought_good() -> None:

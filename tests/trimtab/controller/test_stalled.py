@@ -16,7 +16,6 @@ from trimtab.controller._stopping import StopRule
 from trimtab.errors import InterruptedStudyError, NothingFinishedError
 from trimtab.progress import Pair, by_ended, pairs_by_trial, share_of
 from trimtab.spec._stopping import Share, Stop
-from trimtab_strategies.recipe import from_plain
 from trimtab_workers.executors import Failure
 from trimtab_workers.jobs import LadderJob
 
@@ -37,13 +36,11 @@ def gain_by_all(
     return share_of([*known, *(pair for trial in last for pair in trial)], max_drop) / before - 1
 
 
-def is_over_by_all(
-    stop: Stop, max_drop: float, recommended: Any, trials: Sequence[Any], points: Sequence[Any]
+def gains_little_by_all(
+    stop: Stop, max_drop: float, trials: Sequence[Any], points: Sequence[Any]
 ) -> bool:
     """What is meant by the rule, told of every trial and point of a study at once."""
     made = [trial for trial in trials if not is_only_looked_at(trial)]
-    if not {from_plain(trial.recipe) for trial in made}.issuperset(recommended):
-        return False
     by_trial = pairs_by_trial(points)
     measured = [by_trial.get(trial.id, []) for trial in by_ended(made)]
     gain = gain_by_all(measured, stop.patience, max_drop, by_trial.get(None, []))
@@ -105,9 +102,7 @@ def test_random_histories_are_decided_as_if_all_was_read() -> None:
     for _ in range(150):
         played = Played(rng)
         stop = Stop(gain=Share(rng.choice([0.001, 0.02, 0.2])), patience=rng.randint(1, 6))
-        first = [{"strategy": "acc", "choices": {"number": n}} for n in range(rng.randint(0, 4))]
-        recommended = [from_plain([step]) for step in first]
-        rule = StopRule(stop, 0.01, recommended)
+        rule = StopRule(stop, 0.01)
         for _ in range(rng.randint(0, 80)):
             played.step()
             if rng.random() < 0.5:
@@ -115,8 +110,8 @@ def test_random_histories_are_decided_as_if_all_was_read() -> None:
             rule.note_trials(played.trials[number] for number in sorted(played.changed))
             rule.note_points([point for point in played.points if point.id > rule.seen_id])
             played.changed.clear()
-            over = is_over_by_all(stop, 0.01, recommended, played.trials, played.points)
-            assert rule.is_over() == over == (rule.line is not None)
+            over = gains_little_by_all(stop, 0.01, played.trials, played.points)
+            assert rule.gains_little() == over == (rule.line is not None)
             decided.append(over)
     assert 0 < sum(decided) < len(decided)
 
@@ -141,13 +136,13 @@ def test_searches_decide_at_each_end_as_if_all_was_read(
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     rng, decided = random.Random(seed), list[bool]()
-    is_over = StopRule.is_over
+    gains_little = StopRule.gains_little
 
     def compared(rule: Any) -> bool:
-        over, study = is_over(rule), bench.study(name).id
+        over, study = gains_little(rule), bench.study(name).id
         trials, points = bench.store.trials(study), bench.store.points(study)
-        known = (rule._stop, rule._gain._max_drop, rule._recommended)
-        assert over == is_over_by_all(*known, trials, points)
+        known = (rule._stop, rule._gain._max_drop)
+        assert over == gains_little_by_all(*known, trials, points)
         decided.append(over)
         return over
 
@@ -155,7 +150,7 @@ def test_searches_decide_at_each_end_as_if_all_was_read(
         lucky = not isinstance(job, LadderJob) or rng.random() < 0.8
         return None if lucky else Failure(rng.choice(["crashed", "error"]), "no")
 
-    monkeypatch.setattr(StopRule, "is_over", compared)
+    monkeypatch.setattr(StopRule, "gains_little", compared)
     for number in range(3):
         name, stop = f"study-{number}", {"gain": rng.choice(["1%", "20%"]), "patience": 4}
         spec = bench.spec(name=name, search__trials=20, search__stop=stop, **changes)

@@ -107,14 +107,14 @@ def rows(*pairs: tuple[float, float] | None) -> tuple[list[Any], list[Any]]:
 def is_over(rule: StopRule, trials: list[Any], points: list[Any]) -> bool:
     rule.note_trials(trials)
     rule.note_points(points)
-    return rule.is_over()
+    return rule.gains_little()
 
 
 @pytest.mark.parametrize(
     ("better_by", "said"), [(0.0004, "0.44%"), (0.0, "nothing"), (1e-7, "next to nothing")]
 )
 def test_the_rule_says_how_much_was_added(better_by: float, said: str) -> None:
-    rule = StopRule(Stop(gain=Share(0.01), patience=2), 0.01, [])
+    rule = StopRule(Stop(gain=Share(0.01), patience=2), 0.01)
     assert is_over(rule, *rows((0.02, 0.5), None, (0.02 - better_by, 0.5)))
     assert rule.line == (
         f"stopped: the last 2 trials added {said} to the hypervolume (search.stop.gain 1%)"
@@ -123,29 +123,14 @@ def test_the_rule_says_how_much_was_added(better_by: float, said: str) -> None:
 
 def test_a_late_success_lets_the_search_go_on() -> None:
     """As when what was running yet when the search had stalled comes to a good end."""
-    rule = StopRule(Stop(patience=2), 0.01, [])
+    rule = StopRule(Stop(patience=2), 0.01)
     assert is_over(rule, *rows((0.02, 0.5), None, None))
     assert not is_over(rule, *rows((0.02, 0.5), None, None, (0.0, 0.4)))
     assert rule.line is None
 
 
-def test_what_is_recommended_and_not_tried_holds_the_rule_back() -> None:
-    trials, points = rows((0.02, 0.5), None, None)
-    recipes = [from_plain(trial.recipe) for trial in trials]
-    assert is_over(StopRule(Stop(patience=2), 0.01, recipes), trials, points)
-    assert not is_over(StopRule(Stop(patience=2), 0.01, recipes), trials[:-1], points)
-
-
-def test_what_is_recommended_and_passed_over_does_not() -> None:
-    trials, points = rows((0.02, 0.5), None, None, None)
-    rule = StopRule(Stop(patience=2), 0.01, [from_plain(trial.recipe) for trial in trials])
-    assert not is_over(rule, trials[:-1], points)
-    rule.pass_over(from_plain(trials[-1].recipe))
-    assert rule.is_over()
-
-
 def test_without_a_rule_nothing_is_over() -> None:
-    assert not is_over(StopRule(None, 0.01, []), *rows((0.02, 0.5), None, None))
+    assert not is_over(StopRule(None, 0.01), *rows((0.02, 0.5), None, None))
 
 
 # In a search
@@ -222,6 +207,34 @@ def test_recommended_recipes_are_all_tried_first(bench: Any, fake: Any) -> None:
     tried = [from_plain(trial.recipe) for trial in bench.trials()]
     assert set(tried) == set(recommended), "and nothing is drawn in between that gains nothing"
     assert len(stop_lines(bench)) == 1
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_what_is_recommended_only_later_is_tried_as_well(
+    bench: Any, fake: Any, slots: int, seed: int
+) -> None:
+    """Which combinations are recommended depends on what did best alone, until the end."""
+    from trimtab.controller._history import History
+    from trimtab.controller._sampler import NOTHING, planned
+    from trimtab.controller._space import RecipeSpace
+    from trimtab.selection import Limits
+
+    names = ["fisher", "early_exit", "ltp"]
+    space = RecipeSpace({name: {} for name in names}, 5000)
+    spec = bench.spec(
+        budget__flops="90%",
+        search__strategies=names,
+        search__trials=60,
+        search__seed=seed % 1000,
+        search__stop={"gain": "100%", "patience": 1},
+    )
+    bench.run(fake(slots=slots), spec)
+    told = History(bench.store, bench.study().id, Limits(**bench.study().limits)).told()
+    tried = {each.recipe for each in told}
+    assert len(stop_lines(bench)) == 1 and tried >= set(planned(space, NOTHING, told))
+    n_tried = len(told)
+    bench.run(fake(slots=slots), spec)
+    assert len(bench.trials()) == n_tried, "who comes back decides the same"
 
 
 def test_a_search_in_which_all_fails_is_not_called_stalled(bench: Any, fake: Any) -> None:
