@@ -4,8 +4,8 @@ They come in the order of `RecipeSpace.anchors`, combinations made of what did b
 those come first whose weakest step did best alone. Two kinds come later, one now and then among
 what is drawn. Combinations with a step that did worse alone, in every respect, than another that
 takes away the same thing: by another strategy, or by the same one at another recommended setting.
-And once a recipe is within the limits, what trains for an epoch: it takes the time of ten
-neighbours of that recipe.
+And once a recipe is within the limits, combinations that train for an epoch, which takes the time
+of ten neighbours of that recipe, or with a step that alone is over the limits.
 """
 
 from __future__ import annotations
@@ -36,18 +36,34 @@ def next_recommended(
     ``left`` is not empty. ``urgent`` are recipes that never have to wait; ``scored`` is how those
     did that were tried.
     """
-    alone = _known_alone(scored)
+    alone, is_met = _known_alone(scored), any(own.violation <= 0 for _, own in scored)
     promising = [each for each in left if each in urgent or not is_outdone(space, each, alone)]
-    first = promising[0] if promising else None
-    is_met = any(own.violation <= 0 for _, own in scored)
-    comes_later = first is None or (first not in urgent and is_met and trains_long(first))
+    if any(each in urgent for each in promising):
+        return promising[0]
+    wanted = min(promising, key=lambda each: rank(each, alone, is_met), default=None)
+    comes_later = wanted is None or (is_met and rank(wanted, alone, is_met) >= WAITING)
     if comes_later and rng.random() >= LATER:
         return None
-    if first is None or first in urgent or len(first) == 1:
-        return first or left[0]
-    others = [each for each in promising if each not in urgent and len(each) > 1]
-    alike = [each for each in others if trains_long(each) == trains_long(first)]
-    return min(alike, key=lambda each: weakest(each, alone))
+    return wanted or left[0]
+
+
+WAITING = (3, 0.0, 0.0)
+"""The rank from which on a recipe takes turns with what is drawn."""
+
+
+def rank(
+    recipe: Recipe, alone: Mapping[Step, RecipeScores], is_met: bool
+) -> tuple[int, float, float]:
+    """Gives the place of a recipe among the promising ones, and of the combinations its weakest.
+
+    First what hardly trains, then single strategies that do, then combinations that do, and last
+    those with a step that alone is over the limits, if anything is within them.
+    """
+    long = trains_long(recipe)
+    if len(recipe) == 1:
+        return (2 if long else 0, 0.0, 0.0)
+    lack, cost = weakest(recipe, alone)
+    return ((3 if long else 1) + (2 if is_met and lack > 0 else 0), lack, cost)
 
 
 def _known_alone(scored: Sequence[tuple[Recipe, RecipeScores]]) -> dict[Step, RecipeScores]:

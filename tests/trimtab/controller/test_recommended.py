@@ -172,6 +172,26 @@ def test_how_a_recipe_did_here_counts_and_not_how_elsewhere() -> None:
     assert any(learned in one for one in failed if len(one) > 1)
 
 
+def test_what_is_over_the_limits_alone_is_combined_last() -> None:
+    """But not where all are: then it tells nothing."""
+    manual, cheap = usual("ltp", trains=False), [one for one in ANCHORS if not trains_long(one)]
+    told = [Told(one, BAD if manual in one else GOOD) for one in cheap if len(one) == 1]
+    order = next_two(told)
+    assert order == [("fisher", "early_exit"), ("ltp",)], "single ones before what is with LTP"
+    told = [Told(one, BAD) for one in cheap if len(one) == 1]
+    assert next_two(told) == [("fisher", "ltp", "early_exit"), ("fisher", "ltp")], "their order"
+
+
+def next_two(told: list[Told]) -> list[tuple[str, ...]]:
+    found = []
+    for number in range(len(told), len(told) + 2):
+        recipe = propose(SPACE, told, seed=0, number=number)
+        assert recipe is not None
+        found.append(names_of(recipe))
+        told = [*told, Told(recipe, BAD)]
+    return found
+
+
 def test_a_step_that_was_not_tried_alone_is_thought_good() -> None:
     fisher, ltp, exits = (usual(name) for name in ("fisher", "ltp", "early_exit"))
     alone = {fisher: GOOD, exits: BAD, ltp: BETTER}
@@ -183,10 +203,11 @@ def test_a_step_that_was_not_tried_alone_is_thought_good() -> None:
 
 def test_what_trains_long_shares_its_turns_with_neighbours(rng: random.Random) -> None:
     """But not before anything is within the limits, nor what is wanted in any case."""
-    cheap, dear = ([one for one in ANCHORS if trains_long(one) == long] for long in (False, True))
+    cheap = [one for one in ANCHORS if not trains_long(one)]
+    dear = [one for one in ANCHORS if trains_long(one) and len(one) > 1]
     for told, expected in (([(cheap[0], BAD)], 1.0), ([(cheap[0], GOOD)], LATER)):
         found = [next_recommended(SPACE, dear, [], told, rng) for _ in range(2000)]
-        assert set(found) <= {dear[0], None}
+        assert len(set(found) - {None}) == 1 and set(found) <= {*dear, None}
         assert abs(sum(one is not None for one in found) / 2000 - expected) < 0.05
     told = [(cheap[0], GOOD)]
     assert all(next_recommended(SPACE, dear, dear, told, rng) == dear[0] for _ in range(20))
