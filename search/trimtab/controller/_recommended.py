@@ -31,7 +31,7 @@ def next_recommended(
     scored: Sequence[tuple[Recipe, RecipeScores]],
     rng: random.Random,
 ) -> Recipe | None:
-    """Gives the next of those left, in their order; None where one is to be drawn instead.
+    """Gives the most promising of those left; None where one is to be drawn instead.
 
     ``left`` is not empty. ``urgent`` are recipes that never have to wait; ``scored`` is how those
     did that were tried.
@@ -89,8 +89,7 @@ def best_alone(
 
     Combinations are made of these: what is best alone differs from task to task.
     """
-    alone = {recipe[0]: own for recipe, own in scored if len(recipe) == 1}
-    found = {}
+    alone, found = _known_alone(scored), {}
     for name in space.strategies:
         known = [(step, alone[step]) for step in space.settings(name) if step in alone]
         if known:
