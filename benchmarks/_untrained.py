@@ -26,7 +26,13 @@ def with_thresholds(dense: Any) -> Any:
     return model
 
 
-def with_exits(model: Any, batches: Sequence[Batch], kind: str = "mlp", read: str = "mean") -> Any:
+def with_exits(
+    model: Any,
+    batches: Sequence[Batch],
+    kind: str = "mlp",
+    read: str = "mean",
+    width: int = EXIT_WIDTH,
+) -> Any:
     """Copies a model, with a random exit behind every layer but the last, centred and scaled.
 
     Some samples are then sure and others are not at every exit.
@@ -34,7 +40,7 @@ def with_exits(model: Any, batches: Sequence[Batch], kind: str = "mlp", read: st
     import torch
 
     layers = list(range(model.config.num_hidden_layers - 1))
-    settings = {"layers": layers, "kind": kind, "read": read, "width": EXIT_WIDTH}
+    settings = {"layers": layers, "kind": kind, "read": read, "width": width}
     torch.manual_seed(0)
     child = copied(model, exits=settings)
     said = recorded(child, batches).exit_logits

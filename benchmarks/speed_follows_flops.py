@@ -5,7 +5,8 @@ Learned token pruning (LTP), attention context contribution (ACC), early exits, 
 the dense encoder's FLOPs; against the stock transformers model (SDPA) on the same length-sorted
 batches, which are padded to their own longest row only. Nothing is trained, since a time does not
 ask who is right: thresholds rise in a straight line, shares are equal, and exits have random
-weights, centred and scaled so that some samples are sure and others are not at every exit.
+weights, centred and scaled so that some samples are sure and others are not at every exit. Exits
+attend, as they do by default; exits that read the mean of the tokens are timed beside them.
 
 FLOPs are the exact mean over the very rows that are timed, by replaying one recorded pass: tokens
 left after each layer, the exit where each sample leaves, and every exit read on the way. The last
@@ -26,16 +27,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import _paragraphs
 import _untrained
 import numpy as np
 from _paragraphs import Batch
-from _untrained import EXIT_WIDTH
-
-from trimtab_strategies.cost import Placement
 
 WORST_OF = "(latency ratio) / (FLOPs ratio), batch 32, worst of LTP, ACC, exits and Magic Pyramid"
 BENCHMARKS = [
@@ -74,8 +71,8 @@ def run(seed: int) -> dict[str, dict[str, Any]]:
     short = _paragraphs.short_rows(seed, ROWS)
     few = (short[0], short[1].select(np.arange(min(ROWS_ONE, len(short[1])))))
     long = _paragraphs.long_rows(seed, ROWS_ONE, LEAST_LONG)
-    rows = _measure(*short, BATCH_SIZE, (ltp, acc, exits, magic_pyramid))
-    ones = _measure(*few, 1, (exits,)) + _measure(*long, 1, (ltp, acc))
+    rows = _measure(*short, BATCH_SIZE, (ltp, acc, exits, mean_exits, magic_pyramid))
+    ones = _measure(*few, 1, (exits, mean_exits)) + _measure(*long, 1, (ltp, acc))
     return {
         "speed-follows-flops-half": _figure(rows, HALF, seed),
         "speed-follows-flops-quarter": _figure(rows, QUARTER, seed),
@@ -150,16 +147,30 @@ def acc(dense: Any, batches: Sequence[Batch], share: float) -> Configuration:
 
 def exits(dense: Any, batches: Sequence[Batch], share: float) -> Configuration:
     """Sets how sure a sample must be to leave."""
-    model = _untrained.with_exits(dense, batches)
+    model = _untrained.with_exits(dense, batches, *_default_exit())
     return Configuration("exits", share, model, _set_tau(model, batches, share))
+
+
+def mean_exits(dense: Any, batches: Sequence[Batch], share: float) -> Configuration:
+    """Does the same for exits that read the mean of the tokens."""
+    model = _untrained.with_exits(dense, batches)
+    return Configuration("exits (mean)", share, model, _set_tau(model, batches, share))
 
 
 def magic_pyramid(dense: Any, batches: Sequence[Batch], share: float) -> Configuration:
     """Lets thresholds and exits save about the same: the root of the share each."""
     pruned = _untrained.with_thresholds(dense)
     _set_scale(pruned, batches, share**0.5, "delta_scale", 0.0, 10.0)
-    model = _untrained.with_exits(pruned, batches)
+    model = _untrained.with_exits(pruned, batches, *_default_exit())
     return Configuration("Magic Pyramid", share, model, _set_tau(model, batches, share))
+
+
+def _default_exit() -> tuple[str, str, int]:
+    from trimtab_strategies import registry
+    from trimtab_strategies.base import default_choices
+
+    choices = default_choices(registry.get("early_exit"))
+    return str(choices["head"]), str(choices["read"]), int(choices["width"])
 
 
 # Knobs
@@ -196,13 +207,10 @@ def _flops_ratios(model: Any, records: Any) -> Any:
 
     In units of the dense encoder's mean FLOPs on the same rows.
     """
-    from trimtab_strategies.cost import FLOPS_PER_MAC, LengthHistogram, exit_macs, mean_flops
-    from trimtab_strategies.replay import leaving_macs
-    from trimtab_strategies.slicing import shape_of
+    from trimtab_strategies.cost import FLOPS_PER_MAC, LengthHistogram, mean_flops
+    from trimtab_strategies.outcomes import Pricing
 
-    shape, n_classes = shape_of(model.config), model.num_labels
-    one_exit = partial(exit_macs, "mlp", "mean", shape.hidden_size, EXIT_WIDTH, n_classes)
-    placement: Placement = "ltp" if model.token_rule is None else model.token_rule.placement
-    macs = leaving_macs(shape, records, placement, one_exit)
-    dense = mean_flops(shape, LengthHistogram.from_lengths(records.lengths))
+    pricing = Pricing.of(model.config.to_dict())
+    macs = pricing.macs(records, range(len(records.exit_layers)))
+    dense = mean_flops(pricing.shape, LengthHistogram.from_lengths(records.lengths))
     return FLOPS_PER_MAC * macs / dense

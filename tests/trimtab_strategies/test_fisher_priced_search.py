@@ -123,8 +123,8 @@ def test_all_candidates_are_within_the_time_and_one_of_them_is_chosen_by_flops()
     assert all(search.time_of(masks) <= limit + 1e-9 for masks in (free, whole, flops))
     assert all(mask.any() for kind in whole for mask in kind)
     assert asked and any(np.array_equal(flops[0][0], by_flops(s)[0][0]) for s in list(asked))
-    # In no time, not even one unit of each part can be kept: that candidate is left out.
-    assert len(search.candidates(0.0, by_flops)) == 2
+    # In no time, not even one unit of each part can be kept; to keep nothing is one candidate.
+    assert len(search.candidates(0.0, by_flops)) == 1
 
 
 def test_what_cannot_be_is_refused():

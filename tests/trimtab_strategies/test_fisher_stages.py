@@ -2,13 +2,15 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
 from trimtab_strategies import registry
-from trimtab_strategies.base import active_choices, default_choices
+from trimtab_strategies.base import PRICES, active_choices, default_choices
 from trimtab_strategies.cost import LengthHistogram, mean_flops
 from trimtab_strategies.fisher._guard import Guard, fitted_rows, rows_at_once
+from trimtab_strategies.fisher._priced_search import PricedSearch
 from trimtab_strategies.fisher._rearrange import lost_together, rearrange, shrunk
 from trimtab_strategies.fisher._statistics import (
     _Moment,
@@ -219,6 +221,31 @@ def test_no_stage_raises_the_held_back_loss(model, calibration, importance):
         losses.append([guard.loss(variant.model) for variant in variants])
     for before, after in itertools.pairwise(losses):
         assert all(b <= a + 1e-6 for a, b in zip(before, after, strict=True))
+
+
+def test_of_several_masks_the_one_is_taken_that_is_best_once_tuned(model, calibration, monkeypatch):
+    fisher, guard = registry.get("fisher"), Guard(model, calibration, 48)
+    choices = {**default_choices(fisher), "calibration": 48, "rearrange": False}
+    timed = {**choices, "cost": "latency", PRICES: "0.1/0.1/1 0.1/0.01/1 0.1/0.1/1 0.1/0.01/1 16"}
+    statistics = fisher.prepare(model, calibration, choices, quiet)
+
+    def made(masks, **changed):
+        monkeypatch.setattr(PricedSearch, "candidates", lambda *_: masks)
+        every = fisher.apply(model, calibration, {**timed, **changed}, statistics, [0.5], quiet)
+        return guard.loss(next(iter(every)).model)
+
+    shape, chance = shape_of(model.config), np.random.default_rng(0)
+    found = 0
+    while found < 2:
+        pair = [
+            tuple([chance.random(n) < 0.5 for n in kind] for kind in (shape.heads, shape.filters))
+            for _ in range(2)
+        ]
+        before = [made([masks], tuning="none") for masks in pair]
+        after = [made([masks]) for masks in pair]
+        if np.argmin(before) != np.argmin(after):
+            found += 1
+            assert made(pair) == made(pair[::-1]) == min(after)
 
 
 def test_shared_statistics_give_the_same_models_as_fresh_ones(model, calibration):

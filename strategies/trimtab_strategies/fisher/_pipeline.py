@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,19 +67,46 @@ def prune(
 ) -> Iterator[Variant]:
     """Yields one sliced and, if chosen, tuned model for each rung of the ladder.
 
-    No stage may raise the loss on held-back rows: where one does, what was before it stays.
+    No stage may raise the loss on held-back rows: where one does, what was before it stays. Where
+    a rung has several masks, all are tuned before one is chosen: until then, the loss mostly tells
+    how much of the last layer is left, which is what tuning makes up for best.
     """
     guard = Guard(model, calibration, int(choices["calibration"]))
     masks = []
     for place, rung in enumerate(ladder):
         progress("choosing", place, len(ladder))
         masks.append(_find_gates(model, calibration, choices, statistics, rung, guard))
-    tuned = _tuned(model, calibration, choices, masks, progress)
-    for rung, gates, better in zip(ladder, masks, tuned, strict=True):
-        student = guard.best_of([slice_model(model, gates), *([] if better is None else [better])])
-        undone = ["tuning"] if student is not better and better is not None else []
-        notes = {**_notes(student), "undone": undone}
-        yield Variant(student, {**choices, "constraint": rung}, notes)
+    best: dict[int, _Student] = {}
+    for nth in range(max(map(len, masks), default=0)):  # so that never all are in memory
+        here = {place: own[nth] for place, own in enumerate(masks) if nth < len(own)}
+        tuned = _tuned(model, calibration, choices, list(here.values()), progress)
+        for (place, gates), student in zip(here.items(), tuned, strict=True):
+            best[place] = _best(guard, best.get(place), slice_model(model, gates), student)
+    for place, rung in enumerate(ladder):
+        chosen = best.pop(place)
+        notes = {**_notes(chosen.model), "undone": chosen.undone}
+        yield Variant(chosen.model, {**choices, "constraint": rung}, notes)
+
+
+@dataclass(frozen=True)
+class _Student:
+    model: TrimtabForSequenceClassification
+    undone: list[str]
+
+
+def _best(
+    guard: Guard,
+    before: _Student | None,
+    sliced: TrimtabForSequenceClassification,
+    tuned: TrimtabForSequenceClassification | None,
+) -> _Student:
+    every = [
+        *([] if before is None else [before]),
+        _Student(sliced, [] if tuned is None else ["tuning"]),
+        *([] if tuned is None else [_Student(tuned, [])]),
+    ]
+    chosen = guard.best_of([student.model for student in every])
+    return next(student for student in every if student.model is chosen)
 
 
 def _tuned(
@@ -121,7 +148,8 @@ def _find_gates(
     statistics: Mapping[str, torch.Tensor],
     rung: float,
     guard: Guard,
-) -> Gates:
+) -> list[Gates]:
+    """Gives the masks of a rung; more than one where time is what counts."""
     shape, like = shape_of(model.config), model.head.out.weight
     weight = float(choices["head_weight"])
     heads = [weight * one for one in _importance(statistics, "heads", shape)]
@@ -134,21 +162,15 @@ def _find_gates(
     if PRICES in choices:
         search = PricedSearch(heads, filters, Prices.parse(str(choices[PRICES])))
         masks = search.candidates(rung, by_flops)
-    found = _least_harmful(model, [_gates(one, like) for one in masks], guard)
-    return _rearranged(model, found, statistics, guard) if choices["rearrange"] else found
+    found = [_gates(one, like) for one in masks]
+    if not choices["rearrange"]:
+        return found
+    return [_rearranged(model, gates, statistics, guard) for gates in found]
 
 
 def _gates(masks: Masks, like: torch.Tensor) -> Gates:
     heads, filters = ([torch.from_numpy(mask).to(like) for mask in kind] for kind in masks)
     return Gates(heads, filters)
-
-
-def _least_harmful(
-    model: TrimtabForSequenceClassification, every: Sequence[Gates], guard: Guard
-) -> Gates:
-    if len(every) == 1:
-        return every[0]
-    return min(every, key=lambda gates: guard.loss(slice_model(model, gates)))
 
 
 def _within_flops(

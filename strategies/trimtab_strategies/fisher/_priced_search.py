@@ -49,11 +49,11 @@ class PricedSearch:
         What units are worth together is not what they are worth apart, so that the mask of most
         importance need not be the best one, most of all where it leaves nothing of a part. So
         there are up to three: that mask; the same if every part keeps a unit; and the largest of
-        those that are chosen by FLOPs that is within the time.
+        those that are chosen by FLOPs that is within the time. None comes twice.
         """
         limit = self.prices.evenly(self.shape, share)
         found = [self.best(limit), self.best(limit, least=1), self._largest(by_flops, limit)]
-        return [masks for masks in found if masks is not None]
+        return list({_units(masks): masks for masks in found if masks is not None}.values())
 
     def best(self, limit: float, least: int = 0) -> Masks | None:
         """Finds the masks of most importance within a time; None where ``least`` is too much."""
@@ -156,6 +156,10 @@ def _gains(importance: Floats, block: int) -> Floats:
     """Gives what the 0, 1, 2 ... most important blocks of units are worth, [K + 1]."""
     worth: Floats = np.concatenate([[0.0], np.cumsum(-np.sort(-importance))])
     return worth[np.minimum(np.arange(0, len(importance) + block, block), len(importance))]
+
+
+def _units(masks: Masks) -> bytes:
+    return np.concatenate([*masks[0], *masks[1]]).tobytes()
 
 
 def _first(importance: Floats, count: int) -> Bools:

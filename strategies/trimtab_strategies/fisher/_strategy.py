@@ -32,7 +32,7 @@ class FisherStrategy(Strategy):
     """
 
     name: ClassVar[str] = "fisher"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     summary: ClassVar[str] = "retraining-free removal of heads and filters"
     choices: ClassVar[tuple[Choice, ...]] = (
         Choice(
