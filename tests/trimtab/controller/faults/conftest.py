@@ -75,7 +75,14 @@ def die():
     faulthandler.disable()
     ctypes.string_at(0)
 
-FATES = {"well": int, "host": eat_memory, "device": eat_device, "dies": die}
+def hang():
+    # Deaf to SIGTERM, in C, with the interpreter's lock.
+    import ctypes, signal
+    ctypes.CDLL(None).signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        ctypes.PyDLL(None).sleep(1000)
+
+FATES = {"well": int, "host": eat_memory, "device": eat_device, "dies": die, "hangs": hang}
 
 def log_jobs(module):
     def logged(kind):

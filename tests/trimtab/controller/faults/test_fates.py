@@ -20,8 +20,10 @@ from trimtab_workers.jobs import LadderJob
 
 pytestmark = pytest.mark.slow
 
-REASONS = {"host": "oom_host", "device": "oom_device", "dies": "crashed"}
+REASONS = {"host": "oom_host", "device": "oom_device", "dies": "crashed", "hangs": "timeout"}
 OOM_WITHIN_S, HUNG_WITHIN_S, TIMEOUT_S = 15, 10, 2
+TRIAL_TIMEOUT_S = 20
+"""Enough for what these trials really do, on a busy machine too."""
 HUNG = """
 import ctypes, json, os, signal, sys, time
 from dataclasses import dataclass
@@ -73,11 +75,13 @@ def test_bad_trials_fail_with_their_reason_and_cost_the_others_nothing(
     lab: Any, size: Callable[..., int], monkeypatch: pytest.MonkeyPatch, rng: random.Random
 ) -> None:
     n = {"host": size(2, 50), "device": size(1, 50), "dies": size(1, 20), "well": size(2, 60)}
+    n["hangs"] = size(1, 20)
     fates = [fate for fate, count in n.items() for _ in range(count)]
     rng.shuffle(fates)
     (lab.folder / "fates").write_text(" ".join(fates))
     monkeypatch.setenv("FAULT_FATES", str(lab.folder))
     workers = {"executor": "ray", "count": 2, "device": "cpu"}
+    workers["trial_timeout"] = f"{TRIAL_TIMEOUT_S} s"
     lab.write_spec(workers=workers, search__trials=len(fates), search__time="10 h")
     assert lab.start(pause_s=0).wait(200 + 20 * len(fates)) == 0, lab.said()
     assert (lab.study().state, lab.study().lease_owner) == ("finished", None)
@@ -92,6 +96,7 @@ def test_bad_trials_fail_with_their_reason_and_cost_the_others_nothing(
         assert fate == "well" or trial.reason.startswith(f"{REASONS[fate]}: ")
         took_s = datetime.fromisoformat(trial.finished_at).timestamp() - told[-1][1]
         assert fate != "host" or took_s < OOM_WITHIN_S
+        assert fate != "hangs" or took_s < TRIAL_TIMEOUT_S + HUNG_WITHIN_S
     found = Counter(told[0][0] for told in befell.values())
     assert found == Counter(fates)
 
