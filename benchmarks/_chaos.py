@@ -52,6 +52,7 @@ class Chaos:
     outlived: int = 0
     lost: int = 0
     _killed: set[int] = field(default_factory=set)
+    _hit: Counter[str] = field(default_factory=Counter)
     _seen: int = 0
     _done: set[str] = field(default_factory=set)
 
@@ -94,31 +95,37 @@ class Chaos:
         time.sleep(self.rng.random() * 0.5)
         return process
 
-    def _at_work(self, process: Any) -> list[int]:
-        """Lists the workers of a controller that have begun a job and not ended it."""
-        working: set[int] = set()
+    def _at_work(self, process: Any) -> dict[int, str]:
+        """Gives the workers of a controller that have begun a job and not ended it, and the job."""
+        working: dict[int, str] = {}
         for line in self.lab.log():
             if line.event == "up":
                 working.clear()
             elif line.event == "start":
-                working.add(line.pid)
+                working[line.pid] = json.dumps(line.what, sort_keys=True)
             elif line.event == "end":
-                working.discard(line.pid)
-        return [pid for pid in sorted(working - self._killed) if psutil.pid_exists(pid)]
+                working.pop(line.pid, None)
+        left = sorted(working.keys() - self._killed)
+        return {pid: working[pid] for pid in left if psutil.pid_exists(pid)}
 
     def _kill_worker(self, process: Any) -> Any:
-        """Kills one at work, unless a trial is in its last attempt, after which it is given up."""
+        """Kills one at work, unless a trial is in its last attempt, after which it is given up.
+
+        Nor a third time at one job: what adds to a complete trial has no attempts to look at.
+        """
         until = time.monotonic() + PATIENCE_S
         while True:
             process = self._await_work(process)
             running = [trial for trial in self.lab.trials() if trial.state == "running"]
-            targets = self._at_work(process)
+            at_work = self._at_work(process)
+            targets = [pid for pid, job in at_work.items() if self._hit[job] < MOST_ATTEMPTS - 1]
             if targets and all(trial.attempts < MOST_ATTEMPTS for trial in running):
                 break
             if time.monotonic() > until:
                 raise RuntimeError(f"a last attempt does not end: {self.lab.said()[-2000:]}")
         pid = self.rng.choice(targets)
         self._killed.add(pid)
+        self._hit[at_work[pid]] += 1
         os.kill(pid, signal.SIGKILL)
         return process
 
