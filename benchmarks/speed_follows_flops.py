@@ -170,7 +170,8 @@ def _default_exit() -> tuple[str, str, int]:
     from trimtab_strategies.base import default_choices
 
     choices = default_choices(registry.get("early_exit"))
-    return str(choices["head"]), str(choices["read"]), int(choices["width"])
+    # One that attends reads no one vector.
+    return str(choices["head"]), str(choices.get("read", "first")), int(choices["width"])
 
 
 # Knobs
