@@ -13,6 +13,7 @@ from trimtab_workers.jobs._place import (
     Place,
     Stored,
     cpu_threads,
+    fitting_threads,
     save_measured,
 )
 from trimtab_workers.task import Finetune
@@ -63,21 +64,21 @@ class BaselineJob:
             seed=task.seed,
         ).to(device)
         report = None
-        if not facts.has_head:
-            report = finetune(
-                stock,
-                data.train,
-                self.finetune,
-                metric=task.metric,
-                pad_token_id=stock.config.pad_token_id,
-                seed=task.seed,
-                device=device,
-                progress=context.report,
-            )
-        model = to_elastic(stock)
+        with fitting_threads(stock):
+            if not facts.has_head:
+                report = finetune(
+                    stock,
+                    data.train,
+                    self.finetune,
+                    metric=task.metric,
+                    pad_token_id=stock.config.pad_token_id,
+                    seed=task.seed,
+                    device=device,
+                    progress=context.report,
+                )
+            model = to_elastic(stock)
+            measurement, records = self.place.sweep(context, model, "search")
         tokenizer = load_tokenizer(folder)
-
-        measurement, records = self.place.sweep(context, model, "search")
 
         def write(target: Path) -> None:
             save_measured(model, records, target)

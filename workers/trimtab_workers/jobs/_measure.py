@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trimtab_workers.executors import WorkerContext
-from trimtab_workers.jobs._place import Measurement, Place, Split
+from trimtab_workers.jobs._place import Measurement, Place, Split, fitting_threads
 
 
 @dataclass(frozen=True)
@@ -23,4 +23,5 @@ class MeasureJob:
     def run(self, context: WorkerContext) -> Measurement:
         """Gives the metric on the split and the cost, at one setting of the knobs."""
         model = self.place.elastic_model(context, self.key)
-        return self.place.measure(context, model, self.split, self.knobs, self.n_rows)
+        with fitting_threads(model):
+            return self.place.measure(context, model, self.split, self.knobs, self.n_rows)

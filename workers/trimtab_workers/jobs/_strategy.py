@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from trimtab_strategies import registry
 from trimtab_strategies.base import Calibration, MakeBatches, Value, Variant
 from trimtab_workers.executors import WorkerContext
-from trimtab_workers.jobs._place import Look, Measurement, Place, Stored, save_measured
+from trimtab_workers.jobs._place import (
+    Look,
+    Measurement,
+    Place,
+    Stored,
+    fitting_threads,
+    save_measured,
+)
 
 if TYPE_CHECKING:
     from trimtab_workers.data import Encoded
@@ -44,9 +51,11 @@ class StatisticsJob:
 
         started = time.monotonic()
         model = self.place.elastic_model(context, self.parent_key)
-        tensors = registry.get(self.strategy).prepare(
-            model, calibration_of(self.place, context, model), dict(self.choices), context.report
-        )
+        calibration = calibration_of(self.place, context, model)
+        with fitting_threads(model):
+            tensors = registry.get(self.strategy).prepare(
+                model, calibration, dict(self.choices), context.report
+            )
         if tensors is None:
             raise ValueError(f"strategy {self.strategy!r} must prepare statistics, but gave none")
         plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -97,6 +106,10 @@ class LadderJob:
         if self.statistics_key is not None:
             statistics = load_file(self.place.files.path(self.statistics_key) / STATISTICS_FILE)
         model = self.place.elastic_model(context, self.parent_key)
+        with fitting_threads(model):
+            return self._make(context, model, statistics)
+
+    def _make(self, context: WorkerContext, model: Any, statistics: Any) -> list[RungResult]:
         share = 1.0 if self.look is None else self.look.share
         variants = registry.get(self.strategy).apply(
             model,
