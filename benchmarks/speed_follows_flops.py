@@ -11,9 +11,10 @@ attend, as they do by default; exits that read the mean of the tokens are timed 
 FLOPs are the exact mean over the very rows that are timed, by replaying one recorded pass: tokens
 left after each layer, the exit where each sample leaves, and every exit read on the way. The last
 layer of our model runs for the first token only, which alone is read; the FLOPs of neither side
-take that into account. All models take turns batch by batch, so that a change of the machine's
-speed meets them all; at batch 1 in turns of 16, as a model that serves alone has its weights at
-hand.
+take that into account. The two models of a kind, the stock model and our unpruned one take turns
+batch by batch, so that a change of the machine's speed meets them all; at batch 1 in turns of 16, as
+a model that serves alone has its weights at hand. No more than these four at once: oneDNN remembers
+a thousand kernels, one for each form of a product, and a dozen models have more.
 
 Our models keep their weights laid out, as loaded checkpoints do, and the stock model does not; so
 each row also has the quotient to our own unpruned model. The figures are the worst configuration's
@@ -89,22 +90,23 @@ def _figure(rows: list[dict[str, Any]], share: float, seed: int) -> dict[str, An
 def _measure(source: str, texts: Any, size: int, makers: Sequence[Maker]) -> list[dict[str, Any]]:
     stock, dense = _paragraphs.models()
     to_count = _paragraphs.batches_by_length(texts, BATCH_SIZE)  # FLOPs do not depend on batches
-    made = [make(dense, to_count, share) for share in (HALF, QUARTER) for make in makers]
     batches = _paragraphs.batches_by_length(texts, size)
-    contestants = {f"{one.name} {one.share}": (one.model, batches) for one in made}
-    unpruned = {"stock": (stock, batches), "dense": (dense, batches)}
     in_a_row = IN_A_ROW if size == 1 else 1
-    seconds = _paragraphs.take_turns(unpruned | contestants, ROUNDS, in_a_row)
     about = {
         "texts": source,
         "mean_tokens": float(texts.lengths.mean()),
         "batch_size": size,
         "batches_in_a_row": in_a_row,
     }
-    return [
-        {**_row(one, seconds["stock"], seconds["dense"], times), **about}
-        for one, times in zip(made, list(seconds.values())[len(unpruned) :], strict=True)
-    ]
+    rows = []
+    for make in makers:
+        made = [make(dense, to_count, share) for share in (HALF, QUARTER)]
+        models = {"stock": stock, "dense": dense} | {f"{one.share}": one.model for one in made}
+        contestants = {name: (model, batches) for name, model in models.items()}
+        seconds = _paragraphs.take_turns(contestants, ROUNDS, in_a_row)
+        unpruned = seconds["stock"], seconds["dense"]
+        rows += [{**_row(one, *unpruned, seconds[f"{one.share}"]), **about} for one in made]
+    return rows
 
 
 def _row(
