@@ -12,9 +12,9 @@ FLOPs are the exact mean over the very rows that are timed, by replaying one rec
 left after each layer, the exit where each sample leaves, and every exit read on the way. The last
 layer of our model runs for the first token only, which alone is read; the FLOPs of neither side
 take that into account. The two models of a kind, the stock model and our unpruned one take turns
-batch by batch, so that a change of the machine's speed meets them all; at batch 1 in turns of 16, as
-a model that serves alone has its weights at hand. No more than these four at once: oneDNN remembers
-a thousand kernels, one for each form of a product, and a dozen models have more.
+batch by batch, so that a change of the machine's speed meets them all; at batch 1 in turns of 16,
+as a model that serves alone has its weights at hand. No more than these four at once: oneDNN
+remembers a thousand kernels, one for each form of a product, and a dozen models have more.
 
 Our models keep their weights laid out, as loaded checkpoints do, and the stock model does not; so
 each row also has the quotient to our own unpruned model. The figures are the worst configuration's
