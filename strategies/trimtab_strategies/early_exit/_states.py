@@ -86,8 +86,10 @@ def _catch(caught: list[Reading], head: nn.Module, called_with: tuple[Tokens]) -
     assert isinstance(head, ExitHead)
     (tokens,) = called_with
     if head.kind == "attention":
-        hidden, live = (_in_order(part, tokens) for part in tokens.padded(nn.Identity()))
-        caught.append(MaskedTokens(hidden, live))
+        hidden, live = tokens.padded(nn.Identity())
+        if live is None:
+            live = torch.ones_like(hidden[:, :, 0], dtype=torch.bool)
+        caught.append(MaskedTokens(_in_order(hidden, tokens), _in_order(live, tokens)))
     else:
         caught.append(_in_order(head.state(tokens), tokens))
 

@@ -8,6 +8,7 @@ Legend of shapes:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -29,8 +30,13 @@ class Tokens(Protocol):
     def mean(self) -> torch.Tensor:
         """Gives the mean of each sample's live tokens, [B, d]."""
 
-    def padded(self, project: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-        """Applies ``project`` to every token and gives [B, n, w] and the live ones, [B, n]."""
+    def padded(
+        self, project: Callable[[torch.Tensor], torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Applies ``project`` to every token and gives [B, n, w] and the live ones, [B, n].
+
+        None in their place says that all are.
+        """
 
 
 class ExitHead(nn.Module):
@@ -79,16 +85,25 @@ class ExitHead(nn.Module):
 
     def _attend(self, tokens: Tokens) -> torch.Tensor:
         """Lets the first token attend to all, narrowed; only its outcome is read, [B, w]."""
-        states, live = tokens.padded(nn.Sequential(self.narrow, nn.Tanh()))
-        query, key, value = (
-            part.reshape(*part.shape[:2], ATTENTION_HEADS, -1).transpose(1, 2)
-            for part in self.qkv(states).chunk(3, dim=-1)
-        )
+        states, live = tokens.padded(self._narrowed)
+        width, (weight, bias) = states.shape[-1], (self.qkv.weight, self.qkv.bias)
+        asking = functional.linear(states[:, :1], weight[:width], bias[:width])
+        key, value = functional.linear(states, weight[width:], bias[width:]).chunk(2, dim=-1)
         attended = functional.scaled_dot_product_attention(
-            query[:, :, :1], key, value, attn_mask=live[:, None, None, :]
+            _by_head(asking),
+            _by_head(key),
+            _by_head(value),
+            attn_mask=None if live is None else live[:, None, None, :],
         )
         gathered: torch.Tensor = self.attention_out(attended.flatten(1))
         return gathered
+
+    def _narrowed(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.narrow(rows))
+
+
+def _by_head(part: torch.Tensor) -> torch.Tensor:
+    return part.reshape(*part.shape[:2], ATTENTION_HEADS, -1).transpose(1, 2)
 
 
 def make_exits(config: TrimtabConfig) -> nn.ModuleList:

@@ -5,11 +5,11 @@ The plain form, which the packed forward must agree with, and the one that is tr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from .exits_trimtab import Leaving
 from .layers_trimtab import ElasticLayer
@@ -48,7 +48,9 @@ class MaskedTokens:
         weights = self.live.to(self.hidden)[:, :, None]
         return (self.hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
-    def padded(self, project: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    def padded(
+        self, project: Callable[[torch.Tensor], torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Applies ``project`` to every token and gives [B, n, w] and the live ones, [B, n]."""
         return project(self.hidden), self.live
 

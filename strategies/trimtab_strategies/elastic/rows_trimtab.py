@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from torch import nn
 
 GROUP_MACS = {"cpu": 4e6, "cuda": 2e9}
 """What starting another group costs, in multiply-accumulates that the device does meanwhile."""
@@ -122,14 +121,22 @@ class PackedTokens:
         live, padded = self.live_in(group), group.pad(self.rows[group.rows]).float()
         return padded.sum(dim=1) if live is None else (padded * live[:, :, None]).sum(dim=1)
 
-    def padded(self, project: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-        """Applies ``project`` to every row and gives [b, n, w] and the live ones, [b, n]."""
+    def padded(
+        self, project: Callable[[torch.Tensor], torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Applies ``project`` to every row and gives [b, n, w] and the live ones, [b, n].
+
+        None in their place says that all are.
+        """
         projected = project(self.rows)
-        place = torch.arange(max(self.lengths), device=self.rows.device)
+        if self.lengths[0] == self.lengths[-1]:  # as of a single sample
+            shape = len(self.lengths), self.lengths[0]
+            live = None if self.live is None else self.live.reshape(shape)
+            return projected[: self.n_rows].reshape(*shape, -1), live
+        place = torch.arange(self.lengths[0], device=self.rows.device)
         real = place < self.counts[:, None]
         places = (self.starts[:, None] + place) * real
-        live = real if self.live is None else real & self.live[places]
-        return projected[places], live
+        return projected[places], real if self.live is None else real & self.live[places]
 
     def live_counts(self) -> torch.Tensor:
         """Gives how many live tokens each sample has, [b]."""
