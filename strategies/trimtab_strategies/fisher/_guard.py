@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 
@@ -52,14 +52,10 @@ class Guard:
             rows += len(wanted)
         return total / rows
 
-    def best_of(
-        self, candidates: Sequence[TrimtabForSequenceClassification]
-    ) -> TrimtabForSequenceClassification:
-        """Gives the candidate with the least loss, the earliest of equals; NaN is never best."""
-        if len(candidates) == 1:
-            return candidates[0]
-        losses = [self.loss(candidate) for candidate in candidates]
-        return candidates[min(range(len(losses)), key=lambda i: (math.isnan(losses[i]), losses[i]))]
+
+def by_loss(loss: float) -> tuple[bool, float]:
+    """Gives what losses are sorted by; NaN is never the least."""
+    return math.isnan(loss), loss
 
 
 @torch.inference_mode()

@@ -19,7 +19,7 @@ from trimtab_strategies.cost import (
     total_macs,
 )
 from trimtab_strategies.elastic import Gates, TrimtabForSequenceClassification
-from trimtab_strategies.fisher._guard import Guard, fitted_rows, rows_at_once
+from trimtab_strategies.fisher._guard import Guard, by_loss, fitted_rows, rows_at_once
 from trimtab_strategies.fisher._priced_search import Masks, PricedSearch
 from trimtab_strategies.fisher._rearrange import rearrange, shrunk
 from trimtab_strategies.fisher._search import Floats, search_mask
@@ -77,11 +77,9 @@ def prune(
         progress("choosing", place, len(ladder))
         masks.append(_find_gates(model, calibration, choices, statistics, rung, guard))
     best: dict[int, _Student] = {}
-    for nth in range(max(map(len, masks), default=0)):  # so that never all are in memory
+    for nth in range(max(map(len, masks), default=0)):
         here = {place: own[nth] for place, own in enumerate(masks) if nth < len(own)}
-        tuned = _tuned(model, calibration, choices, list(here.values()), progress)
-        for (place, gates), student in zip(here.items(), tuned, strict=True):
-            best[place] = _best(guard, best.get(place), slice_model(model, gates), student)
+        best |= _round(model, calibration, choices, here, best, guard, progress)
     for place, rung in enumerate(ladder):
         chosen = best.pop(place)
         notes = {**_notes(chosen.model), "undone": chosen.undone}
@@ -92,21 +90,28 @@ def prune(
 class _Student:
     model: TrimtabForSequenceClassification
     undone: list[str]
+    loss: float
 
 
-def _best(
+def _round(
+    model: TrimtabForSequenceClassification,
+    calibration: Calibration,
+    choices: Mapping[str, Value],
+    masks: Mapping[int, Gates],
+    before: Mapping[int, _Student],
     guard: Guard,
-    before: _Student | None,
-    sliced: TrimtabForSequenceClassification,
-    tuned: TrimtabForSequenceClassification | None,
-) -> _Student:
-    every = [
-        *([] if before is None else [before]),
-        _Student(sliced, [] if tuned is None else ["tuning"]),
-        *([] if tuned is None else [_Student(tuned, [])]),
-    ]
-    chosen = guard.best_of([student.model for student in every])
-    return next(student for student in every if student.model is chosen)
+    progress: Progress,
+) -> dict[int, _Student]:
+    """Tunes one mask of each rung and gives the best students so far; the others are let go."""
+    best = {}
+    tuned = _tuned(model, calibration, choices, list(masks.values()), progress)
+    for (place, gates), better in zip(masks.items(), tuned, strict=True):
+        undone = [] if better is None else ["tuning"]
+        made = [(slice_model(model, gates), undone), *([] if better is None else [(better, [])])]
+        every = [_Student(one, left, guard.loss(one)) for one, left in made]
+        every = [*([before[place]] if place in before else []), *every]
+        best[place] = min(every, key=lambda one: by_loss(one.loss))
+    return best
 
 
 def _tuned(

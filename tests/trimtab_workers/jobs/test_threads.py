@@ -1,4 +1,4 @@
-"""How many CPU threads jobs take: a narrow model's work is too little to be shared."""
+"""How many CPU threads jobs take: the work of a tiny model is too little to be shared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 
 from trimtab_strategies import registry
 from trimtab_strategies.base import default_choices
-from trimtab_workers import evaluation
+from trimtab_strategies.fisher import _pipeline
+from trimtab_workers import evaluation, training
 from trimtab_workers.executors import Job, WorkerContext
 from trimtab_workers.jobs import BaselineJob, LadderJob, MeasureJob, Place, StatisticsJob, _place
 from trimtab_workers.task import Finetune
@@ -48,15 +49,23 @@ def jobs(place: Place) -> list[Job]:
     ]
 
 
-@pytest.mark.parametrize(("widest", "expected"), [(128, 1), (1, 2)])
-def test_all_work_on_a_narrow_model_is_done_by_one_thread(
+@pytest.mark.parametrize(
+    ("little_macs", "asked_for", "expected"),
+    [(5e7, None, 1), (0, None, 2), (5e7, "2", 2)],
+    ids=["little", "much", "told how many"],
+)
+def test_little_work_is_all_done_by_one_thread(
     place: Place,
     context: WorkerContext,
     monkeypatch: pytest.MonkeyPatch,
-    widest: int,
+    little_macs: float,
+    asked_for: str | None,
     expected: int,
 ) -> None:
-    monkeypatch.setattr(_place, "NARROW", widest)
+    monkeypatch.setattr(_place, "LITTLE_MACS", little_macs)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked_for is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked_for)
     seen: list[int] = []
 
     def noted(function: Any) -> Any:
@@ -66,13 +75,13 @@ def test_all_work_on_a_narrow_model_is_done_by_one_thread(
 
         return call
 
-    fisher = type(registry.get("fisher"))
     monkeypatch.setattr(evaluation, "evaluate", noted(evaluation.evaluate))
-    monkeypatch.setattr(fisher, "prepare", noted(fisher.prepare))
-    monkeypatch.setattr(fisher, "apply", noted(fisher.apply))
-    for job in jobs(place):
+    monkeypatch.setattr(training, "finetune", noted(training.finetune))
+    monkeypatch.setattr(_pipeline, "gate_gradients", noted(_pipeline.gate_gradients))
+    monkeypatch.setattr(_pipeline, "tune", noted(_pipeline.tune))
+    for job, n_watched in zip(jobs(place), (2, 1, 2, 1), strict=True):
         n_seen = len(seen)
         job.run(context)
-        assert len(seen) > n_seen, f"{type(job).__name__} did none of what is watched"
+        assert len(seen) - n_seen == n_watched, f"{type(job).__name__} did not do what is watched"
         assert torch.get_num_threads() == 2, "and what comes after has as many as before"
     assert set(seen) == {expected}

@@ -64,7 +64,7 @@ class BaselineJob:
             seed=task.seed,
         ).to(device)
         report = None
-        with fitting_threads(stock):
+        with fitting_threads(task, stock):
             if not facts.has_head:
                 report = finetune(
                     stock,

@@ -23,5 +23,5 @@ class MeasureJob:
     def run(self, context: WorkerContext) -> Measurement:
         """Gives the metric on the split and the cost, at one setting of the knobs."""
         model = self.place.elastic_model(context, self.key)
-        with fitting_threads(model):
+        with fitting_threads(self.place.task, model):
             return self.place.measure(context, model, self.split, self.knobs, self.n_rows)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 Split = Literal["search", "certify"]
 
-NARROW = 128
-"""The widest hidden states of which one thread is enough."""
+ROWS_AT_ONCE, LITTLE_MACS = 32, 5e7
+"""Of how many texts one product is, and how small the largest one must be for a single thread."""
 
 
 class Stored(Protocol):
@@ -272,28 +273,35 @@ def _exits_size(config: TrimtabConfig, exits: Mapping[str, Any]) -> int:
     return len(exits["layers"]) * int(each[exits["kind"]])
 
 
-@contextmanager
-def cpu_threads(count: int | None) -> Iterator[None]:
+def cpu_threads(count: int | None) -> AbstractContextManager[None]:
     """Lets torch use ``count`` CPU threads for a while; None changes nothing."""
+    return nullcontext() if count is None else _cpu_threads(count)
+
+
+@contextmanager
+def _cpu_threads(count: int) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(before if count is None else count)
     try:
+        torch.set_num_threads(count)
         yield
     finally:
         torch.set_num_threads(before)
 
 
-def fitting_threads(model: Any) -> AbstractContextManager[None]:
-    """Lets torch use as many CPU threads as a model can feed; one, if it is narrow.
+def fitting_threads(task: Task, model: Any) -> AbstractContextManager[None]:
+    """Lets torch use one CPU thread where a model has too little to do for more.
 
-    Where other work runs on the machine, threads of a narrow model mostly wait for each other: with
-    two, one of which shared its core, a study of one of width 64 took ten times as long. Alone it
-    takes an eighth longer with one. The model that comes out is then the same however many there
-    are.
+    That is where its largest product, of 32 of the longest texts, takes less than a millisecond.
+    Where other work runs on the machine, threads that share so little mostly wait for each other:
+    with two, one of which shared its core, a study took ten times as long; on idle cores they save
+    an eighth. What comes out is then the same however many cores there are. Who says in
+    OMP_NUM_THREADS how many there are to be gets these.
     """
-    return cpu_threads(1 if model.config.hidden_size <= NARROW else None)
+    rows, width = ROWS_AT_ONCE * task.max_length, model.config.hidden_size
+    is_little = 4 * rows * width**2 < LITTLE_MACS
+    return cpu_threads(1 if is_little and "OMP_NUM_THREADS" not in os.environ else None)
 
 
 def save_elastic(model: TrimtabForSequenceClassification, folder: Path) -> None:

@@ -52,7 +52,7 @@ class StatisticsJob:
         started = time.monotonic()
         model = self.place.elastic_model(context, self.parent_key)
         calibration = calibration_of(self.place, context, model)
-        with fitting_threads(model):
+        with fitting_threads(self.place.task, model):
             tensors = registry.get(self.strategy).prepare(
                 model, calibration, dict(self.choices), context.report
             )
@@ -106,7 +106,7 @@ class LadderJob:
         if self.statistics_key is not None:
             statistics = load_file(self.place.files.path(self.statistics_key) / STATISTICS_FILE)
         model = self.place.elastic_model(context, self.parent_key)
-        with fitting_threads(model):
+        with fitting_threads(self.place.task, model):
             return self._make(context, model, statistics)
 
     def _make(self, context: WorkerContext, model: Any, statistics: Any) -> list[RungResult]:
