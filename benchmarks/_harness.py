@@ -22,6 +22,7 @@ import math
 import os
 import platform
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -78,8 +79,9 @@ def run_and_add(name: str, seed: int, root: Path, now: Callable[[], datetime]) -
     module = load(name, root / "benchmarks")
     declared = _checked_declarations(name, module)
     command = f"make bench NAME={name}" + (f" SEED={seed}" if seed else "")
+    code = _commit(root)  # before it runs, as somebody may go on working
     measured = module.run(seed)
-    results = [_result(entry, measured, command) for entry in declared]
+    results = [_result(entry, measured, command, code) for entry in declared]
     texts = [_json(result) for result in results]
     for result, text in zip(results, texts, strict=True):
         _add(result["name"], text, root / "benchmarks" / "results", now())
@@ -136,7 +138,9 @@ def _checked_declarations(name: str, module: ModuleType) -> list[Mapping[str, An
     return declared
 
 
-def _result(entry: Mapping[str, Any], measured: Mapping[str, Any], command: str) -> Result:
+def _result(
+    entry: Mapping[str, Any], measured: Mapping[str, Any], command: str, code: str
+) -> Result:
     """Puts declaration, measurement and circumstances together, in the order of the file."""
     name = entry["name"]
     got = measured.get(name, {})
@@ -155,7 +159,7 @@ def _result(entry: Mapping[str, Any], measured: Mapping[str, Any], command: str)
         "better": entry["better"],
         "baseline": got["baseline"],
         "seeds": list(got["seeds"]),
-        "versions": _versions(),
+        "versions": {**_versions(), "commit": code},
         "hardware": _hardware(),
         "command": command,
         "rows": list(got["rows"]),
@@ -165,6 +169,15 @@ def _result(entry: Mapping[str, Any], measured: Mapping[str, Any], command: str)
 def _versions() -> dict[str, str]:
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"python": platform.python_version(), **packages}
+
+
+def _commit(root: Path) -> str:
+    """Names the commit that a folder is at, with `-dirty` where files differ; or `unknown`."""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _hardware() -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Does `kill -9` of workers and controllers lose, double or block anything?
 
 Real studies on Ray, with a tiny model: 300 workers are killed in the middle of their jobs, and 50
-controllers, whose command is then given again. Trials whose worker was killed twice are spared the
-third time, after which they would be given up as the cause. What counts against the goal:
+controllers, whose command is then given again. Trials and jobs whose worker was killed twice are
+spared the third time, after which they would be given up as the cause. What counts against the goal:
 
 lost      results that were acknowledged and are not in the database
 doubled   results recorded twice, finished trials that ran again

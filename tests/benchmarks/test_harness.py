@@ -4,6 +4,7 @@ import importlib.util
 import json
 import platform
 import re
+import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,6 +55,20 @@ def root(tmp_path):
     sys.modules.pop("a_toy", None)
 
 
+def test_a_result_names_the_commit_and_whether_files_differ(harness, root):
+    def git(*words):
+        identity = ("-c", "user.name=one", "-c", "user.email=one@example.com")
+        subprocess.run(["git", "-C", str(root), *identity, *words], check=True, capture_output=True)
+
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "a toy")
+    at = harness._commit(root)
+    assert len(at) >= 7 and set(at) <= set("0123456789abcdef")
+    (root / "benchmarks" / "a_toy.py").write_text(TWO_FIGURES + "\n")
+    assert harness._commit(root) == f"{at}-dirty"
+
+
 def results_of(root: Path, name: str) -> list[Path]:
     return sorted((root / "benchmarks" / "results" / name).glob("*.json"))
 
@@ -73,7 +88,9 @@ def test_a_run_adds_one_file_for_each_figure_and_says_how_it_did(harness, root, 
         "optuna",
         "ray",
         "trimtab",
+        "commit",
     }
+    assert result["versions"]["commit"] == "unknown"  # the folder is no clone
     assert result["hardware"]["cores"] >= 1 and result["hardware"]["memory_gib"] > 0
     out = capsys.readouterr().out
     assert "toy-speed: 2.5 x (goal ≥ 2 x): met" in out
