@@ -2,7 +2,7 @@
 
 Real studies on Ray, with a tiny model: 300 workers are killed in the middle of their jobs, and 50
 controllers, whose command is then given again. Trials and jobs whose worker was killed twice are
-spared the third time, after which they would be given up as the cause. What counts against the goal:
+spared the third time, after which they would be given up as the cause. What counts against it:
 
 lost      results that were acknowledged and are not in the database
 doubled   results recorded twice, finished trials that ran again
