@@ -268,11 +268,14 @@ def test_of_all_masks_only_the_best_model_of_each_rung_stays_in_memory(
     ]
     monkeypatch.setattr(PricedSearch, "candidates", lambda *_: masks)
     statistics = fisher.prepare(model, calibration, choices, quiet)
-    alive = []
-    for _ in fisher.apply(model, calibration, timed, statistics, ladder, quiet):
+
+    def n_alive():
         gc.collect()
-        alive.append(sum(type(one) is type(model) for one in gc.get_objects()) - 1)
-    assert alive == [3, 2, 1]
+        return sum(type(one) is type(model) for one in gc.get_objects())
+
+    before = n_alive()  # with those that other tests keep
+    variants = fisher.apply(model, calibration, timed, statistics, ladder, quiet)
+    assert [n_alive() - before for _ in variants] == [3, 2, 1]
 
 
 def test_shared_statistics_give_the_same_models_as_fresh_ones(model, calibration):
