@@ -17,6 +17,12 @@ from transformers.activations import ACT2FN
 from .configuration_trimtab import TrimtabConfig
 from .linear_trimtab import ElasticLinear
 
+SCORES_AT_ONCE = {"cpu": 512 * 1024}
+"""So many attention scores are computed together, and in one memory that stays at hand.
+
+Of more, the allocator hands the memory back every time, and all of its pages are made anew.
+"""
+
 
 class Embeddings(nn.Module):
     """Word, position and token-type embeddings, summed, normalised and, where narrow, widened."""
@@ -79,7 +85,7 @@ class ElasticLayer(nn.Module):
         self.up = ElasticLinear(d, n_filters)
         self.down = ElasticLinear(n_filters, d)
         self.output_norm = nn.LayerNorm(d, eps=config.layer_norm_eps)
-        self.activation = ACT2FN[config.hidden_act]
+        self.activation, self.activation_name = ACT2FN[config.hidden_act], config.hidden_act
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.dropout_after_attention = config.dropout_after_attention
         self.attention_dropout = config.attention_probs_dropout_prob
@@ -132,7 +138,8 @@ class ElasticLayer(nn.Module):
     ) -> torch.Tensor:
         """Gives the context [B, n_q, A] of queries [B, n_q, A] over keys [B, n, A], fused.
 
-        ``mask`` [B, 1, 1, n] is True at the keys that may be seen; None where all may.
+        ``mask`` [B, 1, 1, n] is True at the keys that may be seen, or it is added to the scores;
+        None where all may.
         """
         batch, asking, _ = query.shape
         if self.n_heads == 0:
@@ -162,19 +169,53 @@ class ElasticLayer(nn.Module):
         (None where all are), averaged over heads, before dropout; over a sample it adds up to the
         number of those queries. The layer must have heads.
         """
+        scores = self.n_heads * query.shape[1] ** 2
+        most = SCORES_AT_ONCE.get(query.device.type, len(query) * scores)
+        size = max(1, most // max(scores, 1))
+        if size >= len(query):
+            return self._weighed(query, key, value, mask, asking)
+        parts = (query, key, value, mask, asking)
+        some = [
+            self._weighed(*(None if part is None else part[at : at + size] for part in parts))  # type: ignore[arg-type]
+            for at in range(0, len(query), size)
+        ]
+        contexts, received = zip(*some, strict=True)
+        return torch.cat(contexts), torch.cat(received)
+
+    def _weighed(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        asking: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         batch, length, _ = query.shape
-        query, key, value = (self._by_head(part) for part in (query, key, value))
-        scores = query @ key.transpose(2, 3) * self.head_dim**-0.5
+        query, key, value = (
+            self._by_head(part).reshape(batch * self.n_heads, length, self.head_dim)
+            for part in (query, key, value)
+        )
+        unseen = query.new_zeros(1, 1, 1)
         if mask is not None:
-            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+            unseen = mask if mask.is_floating_point() else added_to_scores(mask, query.dtype)
+            unseen = unseen.expand(-1, self.n_heads, -1, -1).reshape(-1, 1, length)
+        scores = torch.baddbmm(
+            unseen,
+            query,
+            key.transpose(1, 2),
+            beta=0 if mask is None else 1,
+            alpha=self.head_dim**-0.5,
+        )
         probabilities = torch.softmax(scores, dim=-1)
+        of_sample = probabilities.view(batch, self.n_heads * length, length)
         if asking is None:
-            received = probabilities.flatten(1, 2).sum(dim=1) / self.n_heads
+            received = of_sample.sum(dim=1)
         else:
-            weights = asking.to(scores)[:, None, None, :]
-            received = (weights @ probabilities).sum(dim=(1, 2)) / self.n_heads
+            weights = asking.to(probabilities).repeat(1, self.n_heads)
+            received = torch.bmm(weights[:, None], of_sample)[:, 0]
         kept = functional.dropout(probabilities, self.attention_dropout, self.training)
-        return (kept @ value).transpose(1, 2).reshape(batch, length, -1), received
+        context = torch.bmm(kept, value).view(batch, self.n_heads, length, self.head_dim)
+        return context.transpose(1, 2).reshape(batch, length, -1), received / self.n_heads
 
     def _by_head(self, part: torch.Tensor) -> torch.Tensor:
         batch, length, _ = part.shape
@@ -188,10 +229,10 @@ class ElasticLayer(nn.Module):
 
     def attention_output(self, hidden: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Projects ``context`` and adds the residual; before the norm, [B, n, d]."""
-        projected: torch.Tensor = self.attention_out(context)
-        if self.dropout_after_attention:
-            projected = self.dropout(projected)
-        return hidden + projected
+        if self.training and self.dropout_after_attention:
+            dropped: torch.Tensor = self.dropout(self.attention_out(context))
+            return hidden + dropped
+        return self.attention_out.added(context, hidden)
 
     def attended(self, hidden: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Projects ``context``, adds the residual ``hidden`` and normalises, [..., d]."""
@@ -208,11 +249,14 @@ class ElasticLayer(nn.Module):
 
     def activations(self, attended: torch.Tensor) -> torch.Tensor:
         """Gives every filter's activation, [B, n, F], before the second projection."""
-        return self.activation(self.up(attended))  # type: ignore[no-any-return]
+        return self.up.activated(attended, self.activation, self.activation_name)
 
     def feed_forward_output(self, attended: torch.Tensor, active: torch.Tensor) -> torch.Tensor:
         """Projects activations and adds the residual; before the norm, [B, n, d]."""
-        return attended + self.dropout(self.down(active))  # type: ignore[no-any-return]
+        if self.training:
+            dropped: torch.Tensor = self.dropout(self.down(active))
+            return attended + dropped
+        return self.down.added(active, attended)
 
 
 class ClassifierHead(nn.Module):
@@ -241,3 +285,8 @@ def gate_last(values: torch.Tensor, gates: torch.Tensor | None) -> torch.Tensor:
     if gates is None:
         return values
     return values * (gates if gates.dim() == 1 else gates[:, None, :])
+
+
+def added_to_scores(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Gives what hides those keys from attention that are not ``seen``: 0, and the least number."""
+    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)

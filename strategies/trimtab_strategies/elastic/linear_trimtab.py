@@ -15,6 +15,7 @@ up (``rounded``), so that few kernels serve all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -25,6 +26,8 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 FEWEST_WEIGHTS = 4096
 """Smaller maps gain nothing."""
+FUSED = {"gelu": ("gelu", "none"), "relu": ("relu", "")}
+"""Activations that oneDNN applies as it multiplies, and how it calls them."""
 LAID_OUT = (torch.float32, torch.bfloat16)
 """Of which weights a layout is kept."""
 
@@ -60,19 +63,46 @@ class ElasticLinear(nn.Linear):
 
     def some(self, rows: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """Maps ``rows`` [..., inputs] to the outputs from ``start`` to ``stop`` alone."""
-        # A compiler lays weights out itself, and cannot look through what follows.
-        layouts = None if torch.compiler.is_compiling() else self._layouts
-        if layouts is not None:
-            if torch.is_grad_enabled() and self.weight.requires_grad:
-                self._layouts = None  # an optimizer may follow, and not all can be noticed
-            elif stop > start and self._can_use_layout(rows):
-                known = layouts.get((start, stop))
-                if known is None or not known.is_current(self.weight, self.bias):
-                    known = layouts[start, stop] = _Layout(self.weight, self.bias, start, stop)
-                return known.map(rows)
+        layout = self._layout(rows, start, stop)
+        if layout is not None:
+            return layout.map(rows)
         if stop - start == self.out_features:
             return functional.linear(rows, self.weight, self.bias)
         return functional.linear(rows, self.weight[start:stop], self.bias[start:stop])
+
+    def activated(
+        self, rows: torch.Tensor, activation: Callable[[torch.Tensor], torch.Tensor], name: str
+    ) -> torch.Tensor:
+        """Maps ``rows`` [..., inputs] and applies the activation of that name, in one if it can."""
+        layout = self._layout(rows, 0, self.out_features) if name in FUSED else None
+        if layout is None or rows.dtype != torch.float32:  # else it would be rounded once less
+            return activation(self(rows))
+        return layout.map(rows, *FUSED[name])
+
+    def added(self, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """Maps ``rows`` [..., inputs] and adds ``residual`` [..., outputs], in one if it can."""
+        layout = self._layout(rows, 0, self.out_features)
+        fits = residual.shape == (*rows.shape[:-1], self.out_features) and residual.is_contiguous()
+        if layout is None or not fits or not residual.dtype == rows.dtype == torch.float32:
+            mapped: torch.Tensor = self(rows)
+            return residual + mapped
+        return layout.map_and_add(rows, residual)
+
+    def _layout(self, rows: torch.Tensor, start: int, stop: int) -> _Layout | None:
+        """Gives the layout to map ``rows`` by, made anew if need be; None if that cannot be."""
+        # A compiler lays weights out itself, and cannot look through what follows.
+        layouts = None if torch.compiler.is_compiling() else self._layouts
+        if layouts is None:
+            return None
+        if torch.is_grad_enabled() and self.weight.requires_grad:
+            self._layouts = None  # an optimizer may follow, and not all can be noticed
+            return None
+        if stop <= start or not self._can_use_layout(rows):
+            return None
+        known = layouts.get((start, stop))
+        if known is None or not known.is_current(self.weight, self.bias):
+            known = layouts[start, stop] = _Layout(self.weight, self.bias, start, stop)
+        return known
 
     def train(self, mode: bool = True) -> ElasticLinear:
         """Sets the mode; in training weights change, so that no layout is kept from then on."""
@@ -133,9 +163,15 @@ class _Layout:
             and (weight._version, bias._version) == self._versions
         )
 
-    def map(self, rows: torch.Tensor) -> torch.Tensor:
+    def map(self, rows: torch.Tensor, then: str = "none", kind: str = "") -> torch.Tensor:
         mapped: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-            rows, self._laid_out, self._added, "none", [], ""
+            rows, self._laid_out, self._added, then, [], kind
+        )
+        return mapped
+
+    def map_and_add(self, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        mapped: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            rows, residual, self._laid_out, self._added, "add"
         )
         return mapped
 
@@ -158,7 +194,10 @@ def can_keep_layouts(dtype: torch.dtype = torch.float32) -> bool:
     rows = torch.ones(2, 8, dtype=dtype, device="cpu")
     try:
         layout = torch.ops.mkldnn._reorder_linear_weight(weight)
-        got = torch.ops.mkldnn._linear_pointwise(rows, layout, weight[0], "none", [], "")
+        multiply = torch.ops.mkldnn._linear_pointwise
+        got = multiply(rows, layout, weight[0], "relu", [], "")
+        got = multiply.binary(rows, got, layout, weight[0], "add")
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return torch.allclose(got, functional.linear(rows, weight, weight[0]))
+    expected = functional.linear(rows, weight, weight[0])
+    return torch.allclose(got, expected.relu() + expected)

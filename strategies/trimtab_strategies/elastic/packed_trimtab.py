@@ -118,11 +118,11 @@ def _run_layer(
 
 
 def _context(layer: ElasticLayer, tokens: PackedTokens, asked: torch.Tensor) -> torch.Tensor:
-    found = []
-    for group in tokens.groups:
-        query, key, value = group.pad(asked[group.rows]).tensor_split(3, dim=-1)
-        found.append(group.pack(layer.attend(query, key, value, _mask(tokens.live_in(group)))))
-    return tokens.joined(found)
+    groups, found = tokens.fused_groups(), []
+    for group in groups:
+        query, key, value = group.pad(asked).tensor_split(3, dim=-1)
+        found.append(layer.attend(query, key, value, tokens.mask_in(group)))
+    return tokens.joined(groups, found)
 
 
 def _context_and_kept(
@@ -133,15 +133,15 @@ def _context_and_kept(
     rule: TokenRule,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    found, kept = [], []
-    for group in tokens.groups:
-        query, key, value = group.pad(asked[group.rows]).tensor_split(3, dim=-1)
+    groups, found, kept = tokens.groups(), [], []
+    for group in groups:
+        query, key, value = group.pad(asked).tensor_split(3, dim=-1)
         live = tokens.live_in(group)
-        context, received = layer.attend_and_weigh(query, key, value, _mask(live), live)
+        context, received = layer.attend_and_weigh(query, key, value, tokens.mask_in(group), live)
         there = torch.ones_like(received, dtype=torch.bool) if live is None else live
-        found.append(group.pack(context))
+        found.append(context)
         kept.append(group.pack(rule.keeps(index, received, there, scale)))
-    return tokens.joined(found), _joined(kept)
+    return tokens.joined(groups, found), _joined(kept)
 
 
 def _run_last(layer: ElasticLayer, tokens: PackedTokens) -> None:
@@ -149,22 +149,14 @@ def _run_last(layer: ElasticLayer, tokens: PackedTokens) -> None:
     first = tokens.first()
     asking, key, value = layer.asked(tokens.rows, first)
     found = []
-    for group in tokens.groups:
-        parts = (
-            asking[group.samples, None],
-            group.pad(key[group.rows]),
-            group.pad(value[group.rows]),
-        )
-        found.append(layer.attend(*parts, _mask(tokens.live_in(group)))[:, 0])
+    for group in tokens.fused_groups():
+        parts = asking[group.samples, None], group.pad(key), group.pad(value)
+        found.append(layer.attend(*parts, tokens.mask_in(group))[:, 0])
     tokens.rows = layer.fed_forward(layer.attended(first, _joined(found)))
 
 
 def _first_tokens(tokens: PackedTokens, *, is_reduced: bool) -> torch.Tensor:
     return tokens.rows if is_reduced else tokens.first()
-
-
-def _mask(live: torch.Tensor | None) -> torch.Tensor | None:
-    return None if live is None else live[:, None, None, :]
 
 
 def _joined(parts: list[torch.Tensor]) -> torch.Tensor:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
+from transformers.activations import ACT2FN
 
 from trimtab_strategies.elastic import linear_trimtab
 from trimtab_strategies.elastic.linear_trimtab import ElasticLinear, can_keep_layouts
@@ -64,6 +65,33 @@ def test_some_outputs_alone_are_those_of_all(linear: ElasticLinear) -> None:
             again = linear.some(given, start, stop)  # from what is kept
             torch.testing.assert_close(again, wanted, rtol=1e-5, atol=1e-5)
     assert keeps_layout(linear)
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (300,), (2, 5), (0,)])
+@pytest.mark.parametrize("name", ["gelu", "relu", "gelu_new", "tanh"])
+def test_what_follows_the_product_gives_the_same_bits_in_one_with_it(
+    linear: ElasticLinear, shape: tuple[int, ...], name: str
+) -> None:
+    given, residual, activation = rows(*shape), torch.randn(*shape, WIDE), ACT2FN[name]
+    before = residual.clone()
+    with torch.inference_mode():
+        mapped = linear(given)
+        assert torch.equal(linear.activated(given, activation, name), activation(mapped))
+        assert torch.equal(linear.added(given, residual), residual + mapped)
+        assert torch.equal(linear.added(given, residual.mT.contiguous().mT), residual + mapped)
+        assert torch.equal(linear.added(given, residual[..., :1]), residual[..., :1] + mapped)
+    assert torch.equal(residual, before)
+
+
+def test_halves_are_rounded_before_what_follows(linear: ElasticLinear) -> None:
+    linear.bfloat16()
+    given, residual = rows(7).bfloat16(), torch.randn(7, WIDE).bfloat16()
+    with torch.inference_mode():
+        mapped = linear(given)
+        assert torch.equal(
+            linear.activated(given, functional.gelu, "gelu"), functional.gelu(mapped)
+        )
+        assert torch.equal(linear.added(given, residual), residual + mapped)
 
 
 def scaled(linear: ElasticLinear) -> None:

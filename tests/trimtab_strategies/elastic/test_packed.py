@@ -7,11 +7,12 @@ import torch
 from trimtab_strategies.elastic import (
     TrimtabConfig,
     TrimtabForSequenceClassification,
+    layers_trimtab,
     linear_trimtab,
     rows_trimtab,
 )
 from trimtab_strategies.elastic.exits_trimtab import Leaving, uncertainty
-from trimtab_strategies.elastic.rows_trimtab import grouped
+from trimtab_strategies.elastic.rows_trimtab import PackedTokens, fused_step, grouped
 
 NEAR = 1e-6
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -146,6 +147,9 @@ def margins(model, batch, monkeypatch):
         "always moved",
         "never moved",
         "rounded up, weights laid out",
+        "padded to fours",
+        "not padded further",
+        "weighed one by one",
     ]
 )
 def layout(request, monkeypatch):
@@ -160,6 +164,12 @@ def layout(request, monkeypatch):
         monkeypatch.setattr(rows_trimtab, "PAYS_FROM", 1.0)
     if request.param == "rounded up, weights laid out":
         monkeypatch.setattr(linear_trimtab, "FEWEST_WEIGHTS", 0)
+    if request.param == "padded to fours":
+        monkeypatch.setattr(rows_trimtab, "fused_step", lambda device: 4)
+    if request.param == "not padded further":
+        monkeypatch.setattr(rows_trimtab, "fused_step", lambda device: 1)
+    if request.param == "weighed one by one":
+        monkeypatch.setitem(layers_trimtab.SCORES_AT_ONCE, "cpu", 1)
 
 
 def test_packed_equals_masked_under_every_combination_of_rules(seed, layout):
@@ -307,6 +317,39 @@ def test_groups_end_where_padding_would_cost_more_than_another(seed):
         for first, last in groups:
             wasted = sum(lengths[first] ** 2 - n**2 for n in lengths[first:last])
             assert wasted * 2 * 384 <= rows_trimtab.GROUP_MACS["cpu"]
+
+
+def test_groups_give_back_the_rows_that_they_lay_out(seed):
+    rng = np.random.default_rng(seed)
+    alone = 0
+    for _ in range(100):
+        n_samples, step = int(rng.integers(1, 7)), int(rng.choice([1, 2, 5, 16]))
+        lengths = sorted((int(n) for n in rng.integers(1, 40, n_samples)), reverse=True)
+        rows = torch.randn(sum(lengths) + int(rng.integers(0, 20)), 3)
+        width = int(rng.choice([1, 10**4, 10**9]))  # all in one group, some, or each alone
+        tokens = PackedTokens(rows, lengths, torch.arange(n_samples), width)
+        groups = tokens.groups(step)
+        assert torch.equal(
+            tokens.joined(groups, [g.pad(rows) for g in groups])[: tokens.n_rows],
+            rows[: tokens.n_rows],
+        )
+        for group in groups:
+            own, live = lengths[group.samples], tokens.live_in(group)
+            shown = [own] if live is None else [live.sum(dim=1).tolist()]
+            assert shown == [own]
+            has_room = group.rows.start + -(-own[0] // step) * step <= len(rows)
+            if len(own) > 1 or has_room:
+                assert group.length % step == 0
+            else:
+                assert group.length == own[0]
+                alone += 1
+    assert alone > 0
+
+
+def test_fused_attention_is_padded_to_what_the_processor_takes_at_once():
+    assert fused_step("cuda") == fused_step("mps") == 1
+    steps = {"AVX512": 16, "AVX2": 8}
+    assert fused_step("cpu") == steps.get(torch.backends.cpu.get_cpu_capability(), 1)
 
 
 def test_uncertainty_has_the_published_values():

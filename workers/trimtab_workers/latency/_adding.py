@@ -86,8 +86,9 @@ def _attention_ms(table: LatencyTable, form: Form, entering: Ints) -> Floats:
     Texts are taken from the longest to the shortest, and a group ends where going on would waste
     more than starting anew costs; see ``grouped`` in ``elastic/rows_trimtab.py``.
     """
-    alone, beside = _group_ms(table, form, int(entering.max()))
-    tokens = -np.sort(-entering, axis=1)
+    fused = [_core(form, place) in ("none", "last") for place in range(entering.shape[2])]
+    tokens = -np.sort(-np.where(fused, table.padded(entering), entering), axis=1)
+    alone, beside = _group_ms(table, form, int(tokens.max()))
     layer = np.arange(entering.shape[2])[None, :]
     bound = table.group_macs / (2 * max(max(form.heads) * table.head_dim, 1))
     longest, wasted = tokens[:, 0], np.zeros_like(tokens[:, 0])
@@ -103,12 +104,17 @@ def _attention_ms(table: LatencyTable, form: Form, entering: Ints) -> Floats:
     return summed
 
 
+def _core(form: Form, place: int) -> str:
+    """Names what attention a layer has between the projections, as the table does."""
+    return "last" if place == len(form.heads) - 1 else form.rules[place]
+
+
 def _group_ms(table: LatencyTable, form: Form, longest: int) -> tuple[Floats, Floats]:
     """Gives, by layer and tokens [L, n+1], what a group's first text takes, and each other one."""
     tokens = np.arange(longest + 1)
     first, others = [], []
-    for place, (rule, heads) in enumerate(zip(form.rules, form.heads, strict=True)):
-        name = "last" if place == len(form.heads) - 1 else rule
+    for place, heads in enumerate(form.heads):
+        name = _core(form, place)
         alone = table.parts[f"few/{name}"].of(heads, tokens)
         beside = np.zeros_like(alone)
         if table.batch_size > table.few:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from trimtab_strategies.elastic.linear_trimtab import can_keep_layouts, rounded
-from trimtab_strategies.elastic.rows_trimtab import GROUP_MACS
+from trimtab_strategies.elastic.rows_trimtab import GROUP_MACS, fused_step
 from trimtab_workers.latency._adding import request_ms
 from trimtab_workers.latency._exits import exit_parts
 from trimtab_workers.latency._ladders import Ladder, ladders, random_model
@@ -72,6 +72,7 @@ def measure_table(
         head_dim=config.head_dim,
         group_macs=GROUP_MACS.get(device.type, GROUP_MACS["cpu"]),
         rounds=device.type == "cpu" and can_keep_layouts(),
+        step=fused_step(device.type),
         parts={name: Surface.through(by_width) for name, by_width in samples.items()},
     )
     return replace(table, calibration=_calibration(table, config, longest, device, clock))

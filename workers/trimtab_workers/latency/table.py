@@ -123,8 +123,9 @@ class LatencyTable:
     - ``exit/KIND/READ``: one exit, from reading to deciding; its width; rows of the request.
     - ``leave``: taking texts out; no width; rows.
 
-    ``group_macs`` decides which texts are attended to together, and ``rounds`` tells whether
-    numbers of rows are rounded up: both as the packed forward has it on this device.
+    ``group_macs`` decides which texts are attended to together, ``rounds`` tells whether numbers
+    of rows are rounded up, and ``step`` to which multiples texts are padded where no rule weighs
+    their tokens: all as the packed forward has it on this device.
     ``calibration`` is what the dense model took, divided by what it takes by the parts.
     """
 
@@ -138,6 +139,7 @@ class LatencyTable:
     rounds: bool
     parts: Mapping[str, Surface]
     calibration: float = 1.0
+    step: int = 1
 
     def to_plain(self) -> dict[str, Any]:
         """Gives the table as JSON has it."""
@@ -153,6 +155,14 @@ class LatencyTable:
     def few(self) -> int:
         """How many texts the groups have that are called ``few``."""
         return min(2, self.batch_size)
+
+    def padded(self, tokens: NDArray[Any]) -> NDArray[np.int64]:
+        """Gives how many tokens fused attention sees of texts that have so many, with padding."""
+        counts = np.asarray(tokens, dtype=np.int64)
+        wide = -(-counts // self.step) * self.step
+        if self.batch_size > 1:
+            return wide
+        return np.where(wide <= self.rounded(counts), wide, counts)  # alone, it pads what is there
 
     def rounded(self, rows: NDArray[Any]) -> NDArray[np.int64]:
         """Gives how many rows are computed for so many; see ``elastic/linear_trimtab.py``."""
