@@ -13,7 +13,7 @@ import torch
 
 from .exits_trimtab import Leaving
 from .layers_trimtab import ElasticLayer
-from .tokens_trimtab import ThresholdRule, acts, scale_of
+from .tokens_trimtab import ThresholdRule, acting, scale_of
 from .trace_trimtab import Trace
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def run_masked(
     layers, exits = model.encoder_layers, model.exits_by_layer(every=trace is not None)
     knobs = model.config.knobs
     leaving = Leaving(knobs, len(input_ids), input_ids.device)
+    rules = acting(model.token_rule, model.config.heads_per_layer, knobs)
     hidden = model.embeddings(input_ids, token_type_ids)
     live = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     live, everybody = live.bool(), torch.arange(len(input_ids), device=input_ids.device)
@@ -81,7 +82,7 @@ def run_masked(
         # The head reads nothing else. In training, dropout falls as in the stock models.
         first_only = index == len(layers) - 1 and not model.training and trace is None
         is_soft = softness is not None and layer.n_heads > 0
-        if first_only or not (is_soft or acts(model.token_rule, layer.n_heads, index, knobs)):
+        if first_only or not (is_soft or rules[index]):
             hidden = layer(hidden, model.key_mask(live), *_gates_of(gates, index), first_only)
         else:
             hidden, live = _run_layer(model, layer, index, hidden, live, gates, softness)

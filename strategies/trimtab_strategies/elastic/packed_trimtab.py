@@ -13,7 +13,7 @@ from .exits_trimtab import Leaving
 from .layers_trimtab import ElasticLayer
 from .linear_trimtab import rounded
 from .rows_trimtab import PackedTokens, filled
-from .tokens_trimtab import TokenRule, acts, scale_of
+from .tokens_trimtab import TokenRule, acting, scale_of
 from .trace_trimtab import Trace
 
 if TYPE_CHECKING:
@@ -36,13 +36,14 @@ def run_packed(
     tokens = _pack(model, input_ids, real, token_type_ids)
     leaving = Leaving(knobs, len(input_ids), input_ids.device)
     exits = model.exits_by_layer(every=trace is not None)
+    rules = acting(model.token_rule, model.config.heads_per_layer, knobs)
     logits: torch.Tensor | None = None
     for index, layer in enumerate(layers):
         is_last = index == len(layers) - 1
         if is_last and trace is None:
             _run_last(layer, tokens)
         else:
-            _run_layer(layer, index, tokens, model.token_rule, knobs)
+            _run_layer(layer, index, tokens, rules[index], knobs)
         if trace is not None:
             trace.note_tokens(index, tokens.samples, tokens.live_counts())
         place = exits.get(index)
@@ -103,7 +104,7 @@ def _run_layer(
 ) -> None:
     rows = tokens.rows
     asked: torch.Tensor = layer.qkv(rows)
-    if rule is None or not acts(rule, layer.n_heads, index, knobs):
+    if rule is None:
         context = _context(layer, tokens, asked)
         tokens.rows = layer.fed_forward(layer.attended(rows, context))
         return

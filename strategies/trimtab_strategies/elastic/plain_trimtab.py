@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from .exits_trimtab import Leaving
 from .layers_trimtab import ElasticLayer
-from .tokens_trimtab import acts
+from .tokens_trimtab import acting
 
 if TYPE_CHECKING:
     from .modeling_trimtab import TrimtabForSequenceClassification
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 def what_acts(model: TrimtabForSequenceClassification) -> str | None:
     """Tells in a few words what of a model depends on the texts; None if nothing does."""
     knobs, rule = model.config.knobs, model.token_rule
-    layers = model.encoder_layers[:-1]  # nothing that the last lets go is read after it
     leaving = Leaving(knobs, 0, torch.device("cpu"))
     if leaving.is_possible and model.exits_by_layer():
         return "samples leave it at early exits"
-    if any(acts(rule, layer.n_heads, i, knobs) for i, layer in enumerate(layers)):
+    rules = acting(rule, model.config.heads_per_layer, knobs)
+    if any(rules[:-1]):  # nothing that the last lets go is read after it
         return "it lets tokens go"
     return None
 

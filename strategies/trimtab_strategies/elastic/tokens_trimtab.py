@@ -12,6 +12,7 @@ classifier reads, always stays, and a token that was let go never returns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -44,9 +45,10 @@ class ThresholdRule(nn.Module):
         """Gives all layers' thresholds, [L]."""
         return (self.base + self.offset) * scale
 
-    def keeps_all(self, layer: int, scale: float) -> bool:
-        """Tells whether nothing can go in this layer, so that nothing need be looked at."""
-        return float(self.thresholds(scale)[layer].detach()) < 0
+    def keep_all(self, scale: float) -> list[bool]:
+        """Tells of all layers whether nothing can go there, so that nothing need be looked at."""
+        kept: list[bool] = (self.thresholds(scale).detach() < 0).tolist()
+        return kept
 
     def scores(self, received: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
         """Gives the scores that thresholds are compared with, [B, n]."""
@@ -88,9 +90,9 @@ class ShareRule(nn.Module):
                 f"but got {len(self.shares)}"
             )
 
-    def keeps_all(self, layer: int, scale: float) -> bool:
-        """Tells whether nothing can go in this layer, so that nothing need be looked at."""
-        return self.shares[layer] * scale >= 1
+    def keep_all(self, scale: float) -> list[bool]:
+        """Tells of all layers whether nothing can go there, so that nothing need be looked at."""
+        return [share * scale >= 1 for share in self.shares]
 
     def keeps(
         self, layer: int, received: torch.Tensor, live: torch.Tensor, scale: float
@@ -133,11 +135,18 @@ def scale_of(rule: TokenRule, knobs: dict[str, Any]) -> float:
     return float(knobs.get(_SCALES[rule.placement], 1.0))
 
 
-def acts(rule: TokenRule | None, n_heads: int, layer: int, knobs: dict[str, Any]) -> bool:
-    """Tells whether a layer may let tokens go: one without heads does not know which."""
-    if rule is None or n_heads == 0:
-        return False
-    return not rule.keeps_all(layer, scale_of(rule, knobs))
+def acting(
+    rule: TokenRule | None, heads: Sequence[int], knobs: dict[str, Any]
+) -> list[TokenRule | None]:
+    """Gives the rule for those layers that may let tokens go, and None for the others.
+
+    A layer without ``heads`` does not know which. Asked once for a pass, as a device has to be
+    waited for.
+    """
+    if rule is None:
+        return [None] * len(heads)
+    kept = rule.keep_all(scale_of(rule, knobs))
+    return [rule if count and not all_ else None for count, all_ in zip(heads, kept, strict=True)]
 
 
 def with_first(kept: torch.Tensor) -> torch.Tensor:
