@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers.activations import ACT2FN
 
 from .configuration_trimtab import TrimtabConfig
-from .linear_trimtab import ElasticLinear
+from .linear_trimtab import ElasticLinear, activated, added
 
 SCORES_AT_ONCE = {"cpu": 512 * 1024}
 """So many attention scores are computed together, and in one memory that stays at hand.
@@ -85,7 +85,7 @@ class ElasticLayer(nn.Module):
         self.up = ElasticLinear(d, n_filters)
         self.down = ElasticLinear(n_filters, d)
         self.output_norm = nn.LayerNorm(d, eps=config.layer_norm_eps)
-        self.activation, self.activation_name = ACT2FN[config.hidden_act], config.hidden_act
+        self.activation = ACT2FN[config.hidden_act]
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.dropout_after_attention = config.dropout_after_attention
         self.attention_dropout = config.attention_probs_dropout_prob
@@ -169,10 +169,11 @@ class ElasticLayer(nn.Module):
         (None where all are), averaged over heads, before dropout; over a sample it adds up to the
         number of those queries. The layer must have heads.
         """
-        scores = self.n_heads * query.shape[1] ** 2
-        most = SCORES_AT_ONCE.get(query.device.type, len(query) * scores)
-        size = max(1, most // max(scores, 1))
-        if size >= len(query):
+        # A compiler wants the same steps for all shapes, and gradients keep every piece anyway.
+        is_whole = torch.compiler.is_compiling() or torch.is_grad_enabled()
+        most = None if is_whole else SCORES_AT_ONCE.get(query.device.type)
+        size = len(query) if most is None else most // (self.n_heads * query.shape[1] ** 2)
+        if (size := max(1, size)) >= len(query):
             return self._weighed(query, key, value, mask, asking)
         parts = (query, key, value, mask, asking)
         some = [
@@ -229,10 +230,10 @@ class ElasticLayer(nn.Module):
 
     def attention_output(self, hidden: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Projects ``context`` and adds the residual; before the norm, [B, n, d]."""
-        if self.training and self.dropout_after_attention:
+        if self.dropout.training and self.dropout_after_attention:
             dropped: torch.Tensor = self.dropout(self.attention_out(context))
             return hidden + dropped
-        return self.attention_out.added(context, hidden)
+        return added(self.attention_out, context, hidden)
 
     def attended(self, hidden: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Projects ``context``, adds the residual ``hidden`` and normalises, [..., d]."""
@@ -249,14 +250,14 @@ class ElasticLayer(nn.Module):
 
     def activations(self, attended: torch.Tensor) -> torch.Tensor:
         """Gives every filter's activation, [B, n, F], before the second projection."""
-        return self.up.activated(attended, self.activation, self.activation_name)
+        return activated(self.up, attended, self.activation)
 
     def feed_forward_output(self, attended: torch.Tensor, active: torch.Tensor) -> torch.Tensor:
         """Projects activations and adds the residual; before the norm, [B, n, d]."""
-        if self.training:
+        if self.dropout.training:
             dropped: torch.Tensor = self.dropout(self.down(active))
             return attended + dropped
-        return self.down.added(active, attended)
+        return added(self.down, active, attended)
 
 
 class ClassifierHead(nn.Module):

@@ -26,8 +26,6 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 FEWEST_WEIGHTS = 4096
 """Smaller maps gain nothing."""
-FUSED = {"gelu": ("gelu", "none"), "relu": ("relu", "")}
-"""Activations that oneDNN applies as it multiplies, and how it calls them."""
 LAID_OUT = (torch.float32, torch.bfloat16)
 """Of which weights a layout is kept."""
 
@@ -70,32 +68,15 @@ class ElasticLinear(nn.Linear):
             return functional.linear(rows, self.weight, self.bias)
         return functional.linear(rows, self.weight[start:stop], self.bias[start:stop])
 
-    def activated(
-        self, rows: torch.Tensor, activation: Callable[[torch.Tensor], torch.Tensor], name: str
-    ) -> torch.Tensor:
-        """Maps ``rows`` [..., inputs] and applies the activation of that name, in one if it can."""
-        layout = self._layout(rows, 0, self.out_features) if name in FUSED else None
-        if layout is None or rows.dtype != torch.float32:  # else it would be rounded once less
-            return activation(self(rows))
-        return layout.map(rows, *FUSED[name])
-
-    def added(self, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """Maps ``rows`` [..., inputs] and adds ``residual`` [..., outputs], in one if it can."""
-        layout = self._layout(rows, 0, self.out_features)
-        fits = residual.shape == (*rows.shape[:-1], self.out_features) and residual.is_contiguous()
-        if layout is None or not fits or not residual.dtype == rows.dtype == torch.float32:
-            mapped: torch.Tensor = self(rows)
-            return residual + mapped
-        return layout.map_and_add(rows, residual)
-
     def _layout(self, rows: torch.Tensor, start: int, stop: int) -> _Layout | None:
         """Gives the layout to map ``rows`` by, made anew if need be; None if that cannot be."""
         # A compiler lays weights out itself, and cannot look through what follows.
         layouts = None if torch.compiler.is_compiling() else self._layouts
         if layouts is None:
             return None
-        if torch.is_grad_enabled() and self.weight.requires_grad:
-            self._layouts = None  # an optimizer may follow, and not all can be noticed
+        if torch.is_grad_enabled():  # products with a layout have no gradients
+            if self.weight.requires_grad:
+                self._layouts = None  # an optimizer may follow, and not all can be noticed
             return None
         if stop <= start or not self._can_use_layout(rows):
             return None
@@ -163,17 +144,56 @@ class _Layout:
             and (weight._version, bias._version) == self._versions
         )
 
-    def map(self, rows: torch.Tensor, then: str = "none", kind: str = "") -> torch.Tensor:
+    def map(self, rows: torch.Tensor, then: str = "none") -> torch.Tensor:
         mapped: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-            rows, self._laid_out, self._added, then, [], kind
+            rows, self._laid_out, self._added, then, [], "none"
         )
         return mapped
+
+    def fits(self, residual: torch.Tensor) -> bool:
+        return residual.shape[-1:] == self._added.shape and residual.is_contiguous()
 
     def map_and_add(self, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         mapped: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(
             rows, residual, self._laid_out, self._added, "add"
         )
         return mapped
+
+
+def activated(
+    linear: nn.Module, rows: torch.Tensor, activation: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Maps ``rows`` [..., inputs] and applies ``activation``, in one where that is the same."""
+    is_gelu = getattr(activation, "act", None) is functional.gelu and not _is_watched(activation)
+    layout = _layout_to_fuse(linear, rows) if is_gelu else None
+    if layout is None:
+        return activation(linear(rows))
+    return layout.map(rows, "gelu")
+
+
+def added(linear: nn.Module, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    """Maps ``rows`` [..., inputs] and adds ``residual`` [..., outputs], in one where it can."""
+    layout = _layout_to_fuse(linear, rows)
+    is_alike = residual.dtype == rows.dtype and residual.shape[:-1] == rows.shape[:-1]
+    if layout is None or not (is_alike and layout.fits(residual)):
+        mapped: torch.Tensor = linear(rows)
+        return residual + mapped
+    return layout.map_and_add(rows, residual)
+
+
+def _layout_to_fuse(linear: nn.Module, rows: torch.Tensor) -> _Layout | None:
+    """Gives the layout by which a map can do more than map; None where it must be called.
+
+    That is where somebody replaced it or watches it. And numbers of less than 32 bits would not be
+    rounded in between.
+    """
+    if type(linear) is not ElasticLinear or _is_watched(linear) or rows.dtype != torch.float32:
+        return None
+    return linear._layout(rows, 0, linear.out_features)
+
+
+def _is_watched(module: Any) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def rounded(n_rows: int) -> int:
@@ -195,9 +215,9 @@ def can_keep_layouts(dtype: torch.dtype = torch.float32) -> bool:
     try:
         layout = torch.ops.mkldnn._reorder_linear_weight(weight)
         multiply = torch.ops.mkldnn._linear_pointwise
-        got = multiply(rows, layout, weight[0], "relu", [], "")
+        got = multiply(rows, layout, weight[0], "gelu", [], "none")
         got = multiply.binary(rows, got, layout, weight[0], "add")
     except (AttributeError, RuntimeError, TypeError):
         return False
     expected = functional.linear(rows, weight, weight[0])
-    return torch.allclose(got, expected.relu() + expected)
+    return torch.allclose(got, functional.gelu(expected) + expected)

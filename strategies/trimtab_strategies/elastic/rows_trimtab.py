@@ -19,7 +19,6 @@ from functools import cache, cached_property
 from itertools import accumulate
 
 import torch
-from torch.nn import functional
 
 from .layers_trimtab import added_to_scores
 
@@ -34,14 +33,15 @@ With a multiple of 16 instead of three tokens less it takes half the time.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Neighbouring samples whose attention is computed together, padded to the same length.
 
     ``rows`` is the slice of theirs in the batch, and ``real`` [b, n] says which places are no
     padding; None where none are. ``places`` [b * n] says which of the batch's rows stands at each
-    place; None where they stand there one after the other: those of samples of one length, or of
-    a single sample, whose padding is what comes behind it.
+    place, which at padding is the sample's own first; None where rows stand there one after the
+    other: those of samples of one length, or of the only sample that there is, padded with the
+    rows behind its last.
     """
 
     samples: slice
@@ -66,16 +66,6 @@ class Group:
         if self.places is None:
             return rows[: self.rows.stop - self.rows.start]
         return rows.index_select(0, self._real_places)
-
-    def mask(self, dtype: torch.dtype) -> torch.Tensor | None:
-        """Gives what is added to attention scores, [b, 1, 1, n], made once for all layers."""
-        if dtype not in self._masks:
-            self._masks[dtype] = _mask(self.real, dtype)
-        return self._masks[dtype]
-
-    @cached_property
-    def _masks(self) -> dict[torch.dtype, torch.Tensor | None]:
-        return {}
 
     @cached_property
     def _real_places(self) -> torch.Tensor:
@@ -112,11 +102,13 @@ class PackedTokens:
         self.counts = torch.tensor(self.lengths, device=device)
         self._owners: torch.Tensor | None = None
         self._groups: dict[int, list[Group]] = {}
+        self._masks: dict[Group, torch.Tensor | None] = {}
 
     def groups(self, step: int = 1) -> list[Group]:
-        """Gives the groups of all samples, padded to multiples of ``step`` where that is no loss.
+        """Gives the groups of all samples, padded to multiples of ``step``.
 
-        That is but for a single sample at the end that nothing follows to pad it with.
+        The only sample that there is stays as it is where too few rows come behind it: laying it
+        out anew would cost what the padding saves.
         """
         if step not in self._groups:
             lengths = [rounded_up(length, step) for length in self.lengths]
@@ -135,15 +127,16 @@ class PackedTokens:
         longest, shortest = self.lengths[first], self.lengths[last - 1]
         start, end = self._bounds[first], self._bounds[last]
         samples, rows = slice(first, last), slice(start, end)
-        if last - first == 1 and start + length > len(self.rows):
+        is_alone = len(self.lengths) == 1
+        if is_alone and length > len(self.rows):
             length = longest
         if length == shortest:
             return Group(samples, rows, length, None, None)
         place = torch.arange(length, device=self.rows.device)
         real = place < self.counts[samples, None]
-        if last - first == 1:
+        if is_alone:
             return Group(samples, rows, length, None, real)
-        places = (self.starts[samples, None] + place) * real
+        places = self.starts[samples, None] + place * real
         return Group(samples, rows, length, places.flatten(), real)
 
     @property
@@ -200,14 +193,20 @@ class PackedTokens:
         """Gives the live tokens of a group, [b, n] of bool; None where all are."""
         if self.live is None:
             return group.real
-        live = group.pad(functional.pad(self.live, (0, len(self.rows) - self.n_rows)))
+        behind = self.live.new_zeros(len(self.rows) - self.n_rows)
+        live = group.pad(torch.cat([self.live, behind]))
         return live if group.real is None else live & group.real
 
     def mask_in(self, group: Group) -> torch.Tensor | None:
-        """Gives what is added to a group's attention scores, [b, 1, 1, n]; None where all live."""
-        if self.live is None:
-            return group.mask(self.rows.dtype)
-        return _mask(self.live_in(group), self.rows.dtype)
+        """Gives what is added to a group's attention scores, [b, 1, 1, n]; None where all live.
+
+        It is made once for all layers, until a token or a sample goes.
+        """
+        if group not in self._masks:
+            live = self.live_in(group)
+            seen = None if live is None else live[:, None, None, :]
+            self._masks[group] = None if seen is None else added_to_scores(seen, self.rows.dtype)
+        return self._masks[group]
 
     # Letting go
 
@@ -218,7 +217,7 @@ class PackedTokens:
         """
         n_kept = int(kept.sum())
         if n_kept > (1 - PAYS_FROM) * self.n_rows:
-            self.live = None if n_kept == self.n_rows else kept
+            self.live, self._masks = None if n_kept == self.n_rows else kept, {}
             return others
         rows = kept.nonzero().flatten()
         order, lengths = torch.zeros_like(self.counts), [n_kept]
@@ -254,10 +253,14 @@ class PackedTokens:
         return filled(rows, self._round_up(len(rows)) - len(rows))
 
     def joined(self, groups: Sequence[Group], padded: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Puts the rows of all groups, each [b, n, w], together as ``rows`` are: [R', w]."""
-        first = groups[0]
-        if first.places is None and padded[0].shape[0] * first.length == len(self.rows):
-            return padded[0].flatten(0, 1)  # what is behind the last token nobody reads
+        """Puts the rows of all groups, each [b, n, w], together as ``rows`` are: [R', w].
+
+        What comes behind the last token is anything, and nobody reads it.
+        """
+        if len(groups) == 1 and groups[0].places is None:
+            rows = padded[0].flatten(0, 1)
+            if len(rows) == len(self.rows):
+                return rows
         parts = [group.pack(part) for group, part in zip(groups, padded, strict=True)]
         fill = len(self.rows) - self.n_rows
         if fill:
@@ -267,10 +270,6 @@ class PackedTokens:
     def _move(self, rows: torch.Tensor, samples: torch.Tensor, lengths: list[int]) -> None:
         self.rows, self.samples, self.lengths = self.rows[rows], self.samples[samples], lengths
         self._lay_out()
-
-
-def _mask(seen: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    return None if seen is None else added_to_scores(seen[:, None, None, :], dtype)
 
 
 def filled(values: torch.Tensor, fill: int) -> torch.Tensor:

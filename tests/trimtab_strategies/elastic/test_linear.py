@@ -15,7 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers.activations import ACT2FN
 
 from trimtab_strategies.elastic import linear_trimtab
-from trimtab_strategies.elastic.linear_trimtab import ElasticLinear, can_keep_layouts
+from trimtab_strategies.elastic.linear_trimtab import (
+    ElasticLinear,
+    activated,
+    added,
+    can_keep_layouts,
+)
 
 WIDE, NARROW = 160, 96
 
@@ -76,10 +81,10 @@ def test_what_follows_the_product_gives_the_same_bits_in_one_with_it(
     before = residual.clone()
     with torch.inference_mode():
         mapped = linear(given)
-        assert torch.equal(linear.activated(given, activation, name), activation(mapped))
-        assert torch.equal(linear.added(given, residual), residual + mapped)
-        assert torch.equal(linear.added(given, residual.mT.contiguous().mT), residual + mapped)
-        assert torch.equal(linear.added(given, residual[..., :1]), residual[..., :1] + mapped)
+        assert torch.equal(activated(linear, given, activation), activation(mapped))
+        assert torch.equal(added(linear, given, residual), residual + mapped)
+        assert torch.equal(added(linear, given, residual.mT.contiguous().mT), residual + mapped)
+        assert torch.equal(added(linear, given, residual[..., :1]), residual[..., :1] + mapped)
     assert torch.equal(residual, before)
 
 
@@ -88,10 +93,63 @@ def test_halves_are_rounded_before_what_follows(linear: ElasticLinear) -> None:
     given, residual = rows(7).bfloat16(), torch.randn(7, WIDE).bfloat16()
     with torch.inference_mode():
         mapped = linear(given)
-        assert torch.equal(
-            linear.activated(given, functional.gelu, "gelu"), functional.gelu(mapped)
+        assert torch.equal(activated(linear, given, ACT2FN["gelu"]), functional.gelu(mapped))
+        assert torch.equal(added(linear, given, residual), residual + mapped)
+
+
+def test_one_product_does_what_follows_unless_somebody_watches_or_replaces(
+    linear: ElasticLinear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, residual, gelu, called = rows(7), torch.randn(7, WIDE), ACT2FN["gelu"], []
+    layout = linear_trimtab._Layout
+    for name in ("map", "map_and_add"):
+        plain_one = getattr(layout, name)
+        monkeypatch.setattr(
+            layout,
+            name,
+            lambda *own, _name=name, _plain=plain_one: (
+                called.append((_name, *(one for one in own[2:] if isinstance(one, str)))),
+                _plain(*own),
+            )[1],
         )
-        assert torch.equal(linear.added(given, residual), residual + mapped)
+
+    def done() -> list[Any]:
+        called.clear()
+        with torch.inference_mode():
+            activated(linear, given, gelu)
+            added(linear, given, residual)
+        return list(called)
+
+    is_kept = can_keep_layouts()
+    fused = [("map", "gelu"), ("map_and_add",)] if is_kept else []
+    assert done() == fused
+    for watched in (linear.register_forward_hook, linear.register_forward_pre_hook):
+        hook = watched(lambda *_: called.append(("hook",)))
+        assert done().count(("hook",)) == 2
+        hook.remove()
+    hook = gelu.register_forward_hook(lambda *_: None)
+    assert done() == ([("map",), ("map_and_add",)] if is_kept else [])
+    hook.remove()
+    assert done() == fused
+    wrapped = torch.nn.Sequential(linear)
+    with torch.inference_mode():
+        called.clear()
+        assert torch.equal(added(wrapped, given, residual), residual + linear(given))
+        assert torch.equal(activated(wrapped, given, gelu), gelu(linear(given)))
+    assert [name for name, *_ in called] == ["map"] * 4 * is_kept
+
+
+@pytest.mark.parametrize("frozen", ["weight", "bias", "both"])
+def test_gradients_pass_through_frozen_weights(linear: ElasticLinear, frozen: str) -> None:
+    linear.weight.requires_grad_(frozen == "bias")
+    linear.bias.requires_grad_(frozen == "weight")
+    given, residual = rows(7).requires_grad_(), torch.randn(7, WIDE, requires_grad=True)
+    added(linear, activated(linear, given, ACT2FN["gelu"])[:, :NARROW], residual).sum().backward()
+    got = given.grad.clone(), residual.grad.clone()
+    given.grad = residual.grad = None
+    inner = functional.gelu(functional.linear(given, linear.weight, linear.bias))[:, :NARROW]
+    (residual + functional.linear(inner, linear.weight, linear.bias)).sum().backward()
+    torch.testing.assert_close(got, (given.grad, residual.grad))
 
 
 def scaled(linear: ElasticLinear) -> None:

@@ -329,21 +329,64 @@ def test_groups_give_back_the_rows_that_they_lay_out(seed):
         width = int(rng.choice([1, 10**4, 10**9]))  # all in one group, some, or each alone
         tokens = PackedTokens(rows, lengths, torch.arange(n_samples), width)
         groups = tokens.groups(step)
-        assert torch.equal(
-            tokens.joined(groups, [g.pad(rows) for g in groups])[: tokens.n_rows],
-            rows[: tokens.n_rows],
-        )
+        laid_out = [group.pad(rows) for group in groups]
+        for group, padded in zip(groups, laid_out, strict=True):
+            if group.real is not None:  # what stands there must not matter
+                padded = padded.clone()
+                padded[~group.real] = torch.nan
+                laid_out[groups.index(group)] = padded
+        joined = tokens.joined(groups, laid_out)
+        assert joined.shape == rows.shape
+        assert torch.equal(joined[: tokens.n_rows], rows[: tokens.n_rows])
         for group in groups:
             own, live = lengths[group.samples], tokens.live_in(group)
             shown = [own] if live is None else [live.sum(dim=1).tolist()]
             assert shown == [own]
-            has_room = group.rows.start + -(-own[0] // step) * step <= len(rows)
-            if len(own) > 1 or has_room:
+            if n_samples > 1 or -(-own[0] // step) * step <= len(rows):
                 assert group.length % step == 0
             else:
                 assert group.length == own[0]
                 alone += 1
     assert alone > 0
+
+
+@pytest.mark.parametrize("keeps_layouts", [False, True])
+@pytest.mark.parametrize("lengths", [[49, 15], [49, 14], [120, 3, 3], [97, 8, 4, 2], [3], [1, 1]])
+def test_texts_of_very_different_lengths_have_groups_of_their_own(lengths, keeps_layouts):
+    torch.manual_seed(0)
+    config = TrimtabConfig(
+        vocab_size=60,
+        hidden_size=768,
+        head_dim=64,
+        heads_per_layer=[12, 12],
+        filters_per_layer=[64, 64],
+        max_position_embeddings=128,
+        num_labels=3,
+    )
+    model = make_model(config)
+    if keeps_layouts:
+        model.keep_layouts()
+    real = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
+    batch = {"input_ids": torch.randint(2, 60, real.shape) * real, "attention_mask": real.long()}
+    with torch.inference_mode():
+        found, expected = model(**batch).logits, model(**batch, packed=False).logits
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_text_that_is_no_number_any_more_leaves_the_others_alone(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(20):
+        settings = {"token_rule": None, "exits": None, "knobs": {}, "positions_skip_padding": False}
+        model = make_model(draw_config(rng, **settings, pad_token_id=0))
+        batch = draw_batch(rng, model.config, n_samples=5)
+        batch["input_ids"][2, 0] = 59
+        others = batch["input_ids"] != 59
+        batch["input_ids"] = torch.where(others, batch["input_ids"], 58)
+        batch["input_ids"][2, 0] = 59
+        with torch.no_grad():
+            model.embeddings.word.weight[59] = torch.nan
+            found = model(**batch).logits
+        assert found.isnan().any(dim=1).tolist() == [False, False, True, False, False]
 
 
 def test_fused_attention_is_padded_to_what_the_processor_takes_at_once():

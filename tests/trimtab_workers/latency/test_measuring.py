@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from trimtab_strategies.elastic import TrimtabConfig, TrimtabForSequenceClassification
+from trimtab_workers.latency import measuring
 from trimtab_workers.latency._adding import request_ms
 from trimtab_workers.latency._watch import Watch
 from trimtab_workers.latency.measuring import measure_table
@@ -51,8 +52,22 @@ def test_every_part_is_measured_at_every_width(batch_size: int) -> None:
     assert set(table.parts) == cores | exits | parts
     assert table.parts["fed"].widths == (0, 2, 8, 16, 24, 32)
     assert table.parts["few/ltp"].widths == table.parts["few/acc"].widths == (1, 2, 3, 4)
-    assert max(table.parts["few/none"].curves[-1].at) == 24
+    assert max(table.parts["few/none"].curves[-1].at) == table.padded(np.array(24))
+    assert max(table.parts["few/ltp"].curves[-1].at) == 24
     assert LatencyTable.from_plain(json.loads(json.dumps(table.to_plain()))) == table
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_fused_attention_is_measured_at_the_lengths_that_it_is_asked_for(
+    batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "fused_step", lambda device: 16)
+    table = measure_table(config(), Workload(batch_size), 21, CPU, ticking())
+    assert table.step == 16
+    asked = {int(n) for n in table.padded(np.arange(1, 22))}
+    for name in ("few/none", "few/last", "many/none", "many/last"):
+        for curve in table.parts[name].curves if name in table.parts else ():
+            assert set(curve.at) <= asked and max(curve.at) == max(asked)
 
 
 def test_the_dense_model_takes_what_it_was_measured_to_take() -> None:

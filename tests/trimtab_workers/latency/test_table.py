@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from trimtab_strategies.elastic.linear_trimtab import rounded
+from trimtab_strategies.elastic.rows_trimtab import PackedTokens
 from trimtab_workers.latency.table import Curve, LatencyTable, Surface
 
 
@@ -51,6 +54,17 @@ def test_rows_are_rounded_as_the_model_rounds_them() -> None:
     assert table(rounds=True).rounded(counts).tolist() == expected
     assert table(rounds=True).rounded(np.array([0])).tolist() == [0]
     assert table(rounds=False).rounded(counts).tolist() == counts.tolist()
+
+
+@pytest.mark.parametrize("n_texts", [1, 2])
+@pytest.mark.parametrize("step", [1, 8, 16])
+def test_texts_are_padded_as_the_model_pads_them(n_texts: int, step: int) -> None:
+    known = replace(table(rounds=True), batch_size=n_texts, step=step)
+    for length in range(1, 70):
+        rows = torch.zeros(rounded(n_texts * length), 4)
+        tokens = PackedTokens(rows, [length] * n_texts, torch.arange(n_texts), 4)
+        (group,) = tokens.groups(step)
+        assert known.padded(np.array([length])).tolist() == [group.length]
 
 
 def test_a_part_that_is_there_at_all_has_its_fixed_cost() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab_workers.latency.table import Floats, LatencyTable
+from trimtab_workers.latency.table import Floats, LatencyTable, is_fused
 
 Ints = NDArray[np.int64]
 
@@ -86,7 +86,7 @@ def _attention_ms(table: LatencyTable, form: Form, entering: Ints) -> Floats:
     Texts are taken from the longest to the shortest, and a group ends where going on would waste
     more than starting anew costs; see ``grouped`` in ``elastic/rows_trimtab.py``.
     """
-    fused = [_core(form, place) in ("none", "last") for place in range(entering.shape[2])]
+    fused = [is_fused(_core(form, place)) for place in range(entering.shape[2])]
     tokens = -np.sort(-np.where(fused, table.padded(entering), entering), axis=1)
     alone, beside = _group_ms(table, form, int(tokens.max()))
     layer = np.arange(entering.shape[2])[None, :]

@@ -23,7 +23,7 @@ from trimtab_workers.latency._adding import request_ms
 from trimtab_workers.latency._exits import exit_parts
 from trimtab_workers.latency._ladders import Ladder, ladders, random_model
 from trimtab_workers.latency._watch import Clock, Passed, Watch
-from trimtab_workers.latency.table import LatencyTable, Surface
+from trimtab_workers.latency.table import LatencyTable, Surface, is_fused
 from trimtab_workers.latency.workload import Workload
 
 if TYPE_CHECKING:
@@ -57,25 +57,31 @@ def measure_table(
     """
     samples: Samples = defaultdict(lambda: defaultdict(list))
     longest = min(longest, _longest(config))
+    table = _empty(config, workload.batch_size, device)
     watch = Watch(device, clock)
     for pair in ladders(config, device):
         with watch.watched(pair[0].model), watch.watched(pair[1].model):
             for lengths in _requests(workload.batch_size, longest):
-                _sample(samples, pair, lengths, watch, workload.batch_size)
+                _sample(samples, pair, lengths, watch, table)
     exit_parts(samples, config, workload.batch_size, longest, device, clock)
-    table = LatencyTable(
+    parts = {name: Surface.through(by_width) for name, by_width in samples.items()}
+    table = replace(table, parts=parts)
+    return replace(table, calibration=_calibration(table, config, longest, device, clock))
+
+
+def _empty(config: Config, batch_size: int, device: torch.device) -> LatencyTable:
+    return LatencyTable(
         device=device.type,
         dtype="float32",
         threads=torch.get_num_threads(),
-        batch_size=workload.batch_size,
+        batch_size=batch_size,
         hidden_size=config.hidden_size,
         head_dim=config.head_dim,
         group_macs=GROUP_MACS.get(device.type, GROUP_MACS["cpu"]),
         rounds=device.type == "cpu" and can_keep_layouts(),
+        parts={},
         step=fused_step(device.type),
-        parts={name: Surface.through(by_width) for name, by_width in samples.items()},
     )
-    return replace(table, calibration=_calibration(table, config, longest, device, clock))
 
 
 def _longest(config: Config) -> int:
@@ -102,20 +108,21 @@ def _sample(
     ladders: Sequence[Ladder],
     lengths: list[int],
     watch: Watch,
-    batch_size: int,
+    table: LatencyTable,
 ) -> None:
     """Adds what the parts of both ladders take on one request."""
     models = [ladder.model for ladder in ladders]
     inputs = _inputs(lengths, models[0])
-    is_many = len(lengths) > min(2, batch_size)
+    is_many = len(lengths) > table.few
     taken = _middle(watch, models, inputs, REPEATS_OF_MANY if is_many else REPEATS)
     for ladder, passed in zip(ladders, taken, strict=True):
-        if len(lengths) == batch_size:
+        if len(lengths) == table.batch_size:
             samples["front"][0].append((_rows(ladder.model, lengths), passed.front))
             samples["head"][0].append((len(lengths), passed.head))
         entering = [lengths, *ladder.model.trace(**inputs).kept.T.tolist()]
         for place in range(len(passed.layers)):
-            _sample_layer(samples, ladder, place, entering, passed, "many" if is_many else "few")
+            texts = "many" if is_many else "few"
+            _sample_layer(samples, ladder, place, entering, passed, texts, table)
 
 
 def _sample_layer(
@@ -125,6 +132,7 @@ def _sample_layer(
     entering: list[list[int]],
     passed: Passed,
     texts: str,
+    table: LatencyTable,
 ) -> None:
     layer, ms, model = ladder.model.encoder_layers[place], passed.layers[place], ladder.model
     heads, before, after = layer.n_heads, entering[place], entering[place + 1]
@@ -135,7 +143,8 @@ def _sample_layer(
     elif heads:
         core, attended = ladder.rule, left if ladder.rule == "acc" else rows
     samples[f"asked/{asked}"][heads].append((rows, ms["asked"]))
-    samples[f"{texts}/{core}"][heads].append((max(before), ms["core"] + ms["moved"]))
+    seen = int(table.padded(np.array(max(before)))) if is_fused(core) else max(before)
+    samples[f"{texts}/{core}"][heads].append((seen, ms["core"] + ms["moved"]))
     samples["attended"][heads].append((attended, ms["attended"]))
     samples["fed"][layer.n_filters].append((fed, ms["fed"]))
 

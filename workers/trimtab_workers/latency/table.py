@@ -157,7 +157,10 @@ class LatencyTable:
         return min(2, self.batch_size)
 
     def padded(self, tokens: NDArray[Any]) -> NDArray[np.int64]:
-        """Gives how many tokens fused attention sees of texts that have so many, with padding."""
+        """Gives how many tokens fused attention sees of texts that have so many, with padding.
+
+        A text that the others of its request have left is taken to be padded too.
+        """
         counts = np.asarray(tokens, dtype=np.int64)
         wide = -(-counts // self.step) * self.step
         if self.batch_size > 1:
@@ -172,3 +175,8 @@ class LatencyTable:
         bits = np.frexp(np.maximum(counts - 1, 0))[1].astype(np.int64)  # (n - 1).bit_length()
         step = np.maximum(8, np.left_shift(1, np.maximum(bits - 4, 0)))
         return -(-counts // step) * step
+
+
+def is_fused(core: str) -> bool:
+    """Tells whether attention of that name gives no probabilities, and so pads texts further."""
+    return core in ("none", "last")
