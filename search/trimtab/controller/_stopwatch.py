@@ -36,6 +36,9 @@ LEAST_AIM = 0.1
 SHARE_OF_TIME = 0.1
 """The part of a study's time that timing may take, all of it; only what is to be delivered may take
 more, and as long as there are trials to come no more than twice that much."""
+FREE_TO_BEGIN, FREE_AT_MOST = 0.05, 0.1
+"""The parts of a study's time that its workers were kept free for timing, at most: when they are
+kept free again, and when that is given up as those that are busy take too long."""
 MOST_TURNS_AT_THE_END = 20
 """How many models the end of a search times, the dense one in each round as well."""
 
@@ -131,9 +134,18 @@ class Stopwatch:
         slots = self._session.runner.executor.slots
         if self._ended < (1 if slots == 1 else TRIALS_EACH * slots):
             return False
+        if self._waited_more_than(FREE_TO_BEGIN):
+            return False
         if self._next(MOST_AT_ONCE):
             return True
         self._ended = 0  # nor will there be before another trial has ended
+        return False
+
+    def may_wait(self) -> bool:
+        """Tells whether to keep workers free any longer; if not, it is not due for some trials."""
+        if not self._waited_more_than(FREE_AT_MOST):
+            return True
+        self._ended = 0
         return False
 
     def wanted_keys(self) -> set[str]:
@@ -198,6 +210,9 @@ class Stopwatch:
             can_wait = self._timer.spent_s > 2 * SHARE_OF_TIME * self._session.elapsed_s
             most = 0 if settled or can_wait else 1
         return worth_timing(self._points.values(), self._limits, most)
+
+    def _waited_more_than(self, share: float) -> bool:
+        return self._session.spending.of("waiting") > share * self._session.elapsed_s
 
     def _is_over(self) -> bool:
         """Tells whether timing took its share: the baseline, the table, points and deliveries."""

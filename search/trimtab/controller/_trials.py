@@ -140,6 +140,8 @@ class TrialLoop:
         if self._stopwatch is None or not self._stopwatch.is_due():
             return
         while (busy := self._underway.n_busy) and self._session.remaining_s > 0:
+            if not self._stopwatch.may_wait():
+                return
             with self._session.spending.waiting(busy, self._executor.slots):
                 self._turn()
         if not self._underway.n_busy:

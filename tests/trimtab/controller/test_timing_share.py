@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
+from trimtab.controller import _trials
 from trimtab.controller._session import Session
 from trimtab.controller._spending import Spending
-from trimtab.controller._stopwatch import SHARE_OF_TIME, Stopwatch
+from trimtab.controller._stopwatch import FREE_AT_MOST, SHARE_OF_TIME, Stopwatch
 from trimtab_workers.jobs import BenchJob, LadderJob, TableJob
 
 P95 = {"latency": {"p95": "60%", "batch_size": 2}}
@@ -34,6 +37,7 @@ class Played:
 
     seconds: dict[type, float]
     held_up_s: float = 0.0
+    idle_s: float = 0.0
     now: float = 0.0
     spent_s: float = 0.0
     is_at_the_end: bool = False
@@ -56,6 +60,7 @@ class Played:
 
         def waited(timeout_s: float) -> Any:
             found, last = wait(timeout_s), executor.sent[-1]
+            self.now += 0.0 if found else self.idle_s
             seconds = self.held_up_s if is_of_points(last) else 0.0
             return [replace(outcome, held_up_s=seconds) for outcome in found]
 
@@ -145,3 +150,20 @@ def test_time_that_another_run_took_is_not_taken_from_points(
     result = study.run(bench, fake())
     assert result.timing.held_up_s > result.timing.seconds
     assert max(timed.n_points for timed in study.log[1:]) > 1
+
+
+def test_who_takes_long_does_not_keep_the_others_free(
+    bench: Any, fake: Any, hang: Any, play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_trials, "GRACE_S", 0.1)
+    study, n_ladders = play({TableJob: 1.0, BenchJob: 1.0, LadderJob: 100.0}), itertools.count()
+    study.idle_s = 20.0
+
+    def script(job: Any, nth: int) -> Any:
+        return hang if isinstance(job, LadderJob) and next(n_ladders) == 4 else None
+
+    result = study.run(bench, fake(script, slots=2), search__time="3 h")
+    waited_s = result.timing.parts["waiting"]
+    assert 0 < waited_s <= FREE_AT_MOST * study.now + study.idle_s
+    trials = Counter(trial.state for trial in bench.trials())
+    assert trials["complete"] == 11, trials
