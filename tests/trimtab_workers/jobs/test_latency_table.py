@@ -67,7 +67,7 @@ def test_a_table_is_measured_and_models_are_predicted_from_their_files(
     table = LatencyTable.from_plain(told)
     assert (table.device, table.threads, table.batch_size) == ("cpu", 1, 1)
     assert (table.hidden_size, table.head_dim) == (16, 4)
-    assert max(table.parts["few/none"].curves[-1].at) == 24
+    assert max(table.parts["few/none"].curves[-1].at) == table.padded(np.array(24))
     assert torch.get_num_threads() == threads
 
     settings = ({"alpha_sc": 1.2}, {}, {"alpha_sc": 0.9})
@@ -89,4 +89,5 @@ def test_without_lengths_a_table_goes_as_far_as_the_data(
     write_model(tmp_path / "dense")
     table = LatencyTable.from_plain(TableJob(place, "dense", Workload(threads=1)).run(context))
     longest = max(place.data(context).validation_lengths)
-    assert max(table.parts["few/none"].curves[-1].at) == longest
+    assert max(table.parts["few/none"].curves[-1].at) == table.padded(np.array(longest))
+    assert max(table.parts["few/ltp"].curves[-1].at) == longest
